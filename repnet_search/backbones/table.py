@@ -1,0 +1,131 @@
+"""Block tables: what a backbone is made of, as numbers.
+
+A backbone is a stem and blocks B_0 … B_{L-1}; each is a chain of convolutions (their norms folded), with or without a
+shortcut. The graph, the memory account and the frozen torch model are all built from the same table, so they cannot
+drift apart. Maps are square and paddings are kernel // 2, as in all backbones here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from repnet_search.errors import SpecError
+
+
+class Activation(StrEnum):
+    """What follows a convolution."""
+
+    NONE = "none"
+    RELU = "relu"
+    RELU6 = "relu6"
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """A convolution with its folded batch norm, then an activation.
+
+    `key` and `norm_key` are the state-dict prefixes of the convolution and its batch norm in torchvision's model.
+    """
+
+    key: str
+    norm_key: str
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int
+    groups: int
+    activation: Activation
+
+    @property
+    def weight_count(self) -> int:
+        """Elements of the weight, the bias left out."""
+        return self.out_channels * (self.in_channels // self.groups) * self.kernel**2
+
+    def output_size(self, size: int) -> int:
+        """Returns the side of the output map for an input map of side `size`."""
+        return (size - 1) // self.stride + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stage's unit, after which a connector may sit: convolutions in a chain and, with `residual`, a shortcut."""
+
+    convs: tuple[Conv, ...]
+    residual: bool
+    stage: int
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that the block reads."""
+        return self.convs[0].in_channels
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that the block writes."""
+        return self.convs[-1].out_channels
+
+    def output_size(self, size: int) -> int:
+        """Returns the side of the output map for an input map of side `size`."""
+        for conv in self.convs:
+            size = conv.output_size(size)
+        return size
+
+
+@dataclass(frozen=True)
+class BlockTable:
+    """A backbone as numbers: its name, its blocks, and where the paper's preset puts its connectors."""
+
+    name: str
+    blocks: tuple[Block, ...]
+    paper_blocks: tuple[int, ...]
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the last block, which the head pools."""
+        return self.blocks[-1].out_channels
+
+    @property
+    def last_block(self) -> int:
+        """The index of the last block."""
+        return len(self.blocks) - 1
+
+    @cached_property
+    def stages(self) -> tuple[tuple[int, ...], ...]:
+        """The blocks of each stage, in order."""
+        stages: dict[int, list[int]] = {}
+        for index, block in enumerate(self.blocks):
+            stages.setdefault(block.stage, []).append(index)
+        return tuple(tuple(blocks) for blocks in stages.values())
+
+    @cached_property
+    def weight_count(self) -> int:
+        """Elements of all frozen convolution weights, biases left out."""
+        return sum(conv.weight_count for conv in self.convs())
+
+    @cached_property
+    def bias_count(self) -> int:
+        """Elements of all folded biases."""
+        return sum(conv.out_channels for conv in self.convs())
+
+    def convs(self) -> Iterator[Conv]:
+        """Yields every convolution in order."""
+        for block in self.blocks:
+            yield from block.convs
+
+    def output_sizes(self, resolution: int) -> tuple[int, ...]:
+        """Returns the side of the map after each block, for square images of side `resolution`.
+
+        Raises:
+            SpecError: the resolution is not a positive number of pixels.
+        """
+        if resolution < 1:
+            raise SpecError(f"A resolution must be at least 1 pixel, but got {resolution}.")
+        sizes = []
+        size = resolution
+        for block in self.blocks:
+            size = block.output_size(size)
+            sizes.append(size)
+        return tuple(sizes)

@@ -1,0 +1,34 @@
+"""`repnet-search dashboard`: the study browser."""
+
+from __future__ import annotations
+
+import click
+
+from repnet_search.cli.options import storage_option
+
+
+@click.command()
+@storage_option
+@click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True, help="Of 127.0.0.1.")
+def dashboard(*, storage: str | None, port: int) -> None:
+    """Browse studies in the web browser, at 127.0.0.1 only; nothing is written."""
+    import os
+    import sys
+
+    from repnet_search.results.storage import open_storage
+    from repnet_search.spec.bundled import bundled_folder
+
+    open_storage(storage)
+    page = bundled_folder("app") / "browser.py"
+    options = {
+        "server.headless": "true",
+        "server.address": "127.0.0.1",
+        "server.port": str(port),
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+    }
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    os.execv(
+        sys.executable,
+        [sys.executable, "-m", "streamlit", "run", str(page), *flags, "--", *([storage] if storage else [])],
+    )

@@ -1,0 +1,54 @@
+"""`repnet-search export`: the winner of a study as a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from repnet_search.cli.options import Size, data_options, storage_option, weights_options
+
+
+@click.command()
+@click.option("--study", required=True, metavar="NAME", help="The study whose winner is exported.")
+@click.option("--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to write.")
+@click.option("--budget", type=Size(), help="Export the best under this budget. Default: the study's own.")
+@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@storage_option
+@data_options
+@weights_options
+def export(
+    *,
+    study: str,
+    to: Path,
+    budget: int | None,
+    force: bool,
+    storage: str | None,
+    data: Path | None,
+    proxy_images: int | None,
+    skip_broken: bool,
+    weights: Path | None,
+    input_range: str | None,
+    accelerator: str,
+) -> None:
+    """Write the best design of a study as a bundle: design, weights, memory report, README.
+
+    Give the same --data and --weights as to 'run'.
+    """
+    from repnet_search.export.study import export_best
+    from repnet_search.results.study import load_study
+    from repnet_search.training.task import TaskOptions, load_task
+
+    view = load_study(study, storage=storage)
+    settings = view.settings
+    options = TaskOptions(
+        data,
+        proxy_images if proxy_images is not None else settings.data.proxy_images,
+        skip_broken,
+        weights,
+        input_range or settings.weights.input_range,
+        accelerator,
+    )
+    task = load_task(options, settings.backbone)
+    record = export_best(view, task, to, budget_bytes=budget, force=force)
+    print(f"Design {record.short_id} is in {to}; evaluate it with: repnet-search evaluate {to}")

@@ -1,0 +1,100 @@
+"""`repnet-search studies`, `spaces`, `backbones`: what there is."""
+
+from __future__ import annotations
+
+import click
+
+from repnet_search.cli.options import json_option, storage_option
+
+
+@click.command()
+@storage_option
+@json_option
+def studies(*, storage: str | None, as_json: bool) -> None:
+    """List the studies of a storage."""
+    from repnet_search.results.front import best_under
+    from repnet_search.results.record import Outcome
+    from repnet_search.results.storage import open_storage
+    from repnet_search.results.study import list_studies
+    from repnet_search.units import format_size
+
+    rows: list[dict[str, object]] = []
+    for view in list_studies(open_storage(storage)):
+        winner = best_under(view.records, budget_bytes=view.settings.available_bytes)
+        rows.append(
+            {
+                "study": view.name,
+                "budget": format_size(view.settings.budget_bytes),
+                "data": view.settings.data.name,
+                "trained": view.trained_count,
+                "over budget": view.count(Outcome.OVER_BUDGET),
+                "failed": view.count(Outcome.FAILED),
+                "best accuracy": winner.validation_accuracy if winner is not None else None,
+            }
+        )
+    _print(rows, as_json=as_json, empty="This storage holds no study yet.")
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def spaces(*, name: str | None, as_json: bool) -> None:
+    """List the search spaces that come with the program; with a NAME, print its file to copy and edit."""
+    from repnet_search.spec.bundled import list_spaces, load_space
+
+    files = {path.stem: path for path in list_spaces()}
+    if name is not None:
+        load_space(name)
+        if name in files:
+            click.echo(files[name].read_text(encoding="utf-8"), nl=False)
+        return
+    rows: list[dict[str, object]] = [
+        {"space": stem, "what": path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "), "file": str(path)}
+        for stem, path in files.items()
+    ]
+    _print(rows, as_json=as_json, empty="")
+
+
+@click.command()
+@json_option
+def backbones(*, as_json: bool) -> None:
+    """List the backbones with their blocks and parameters, at width 0.35 and 1."""
+    from repnet_search.backbones import get_block_table, list_backbones
+
+    rows: list[dict[str, object]] = []
+    for name in list_backbones():
+        for width_mult in (0.35, 1.0):
+            table = get_block_table(name, width_mult=width_mult, last_conv=False)
+            rows.append(
+                {
+                    "backbone": name,
+                    "width": width_mult,
+                    "blocks": len(table.blocks),
+                    "connectors after block": f"0..{table.last_block}",
+                    "frozen parameters": table.weight_count + table.bias_count,
+                    "features": table.feature_channels,
+                }
+            )
+    _print(rows, as_json=as_json, empty="")
+
+
+def _print(rows: list[dict[str, object]], *, as_json: bool, empty: str) -> None:
+    import json
+
+    from rich.table import Table
+
+    from repnet_search.cli.render import create_console, format_percent
+
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    if not rows:
+        print(empty)
+        return
+    table = Table(box=None)
+    for heading, value in rows[0].items():
+        table.add_column(heading, justify="left" if isinstance(value, str) else "right", overflow="fold")
+    for row in rows:
+        cells = [format_percent(v) if isinstance(v, float) and k.startswith("best") else str(v) for k, v in row.items()]
+        table.add_row(*cells)
+    create_console().print(table)

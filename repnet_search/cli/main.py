@@ -1,0 +1,84 @@
+"""The command line: `repnet-search COMMAND`. Commands parse, call one library function, and print.
+
+This is the one place that turns errors into exit codes: 0 done; 1 failed, one sentence on stderr; 2 options that cannot
+be parsed; 3 over budget; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+
+from repnet_search import __version__
+from repnet_search.cli.best import best
+from repnet_search.cli.dashboard import dashboard
+from repnet_search.cli.estimate import estimate
+from repnet_search.cli.evaluate import evaluate
+from repnet_search.cli.export import export
+from repnet_search.cli.lists import backbones, spaces, studies
+from repnet_search.cli.run import run
+from repnet_search.cli.train import train
+from repnet_search.errors import RepnetSearchError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="repnet-search")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(*, debug: bool) -> None:
+    """Find the side network (Rep-Net) that adapts a frozen backbone best within a training-memory budget.
+
+    \b
+    Start with:  repnet-search run --budget 256KB
+    """
+
+
+for command in (run, best, train, estimate, export, evaluate, dashboard, studies, spaces, backbones):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Runs the command line and exits with its code."""
+    sys.exit(run_cli(sys.argv[1:]))
+
+
+def run_cli(arguments: list[str]) -> int:
+    """Returns the exit code of a command line; errors are one sentence on stderr."""
+    debug = "--debug" in arguments
+    # --debug is welcome anywhere, behind the command too.
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        cli.main(arguments, prog_name="repnet-search", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        if debug:
+            traceback.print_exc()
+        _complain(error.format_message(), hint=error)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except RepnetSearchError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone (as with `| head`); Python would complain at exit
+        return 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        detail = str(error).strip().splitlines()
+        _complain(
+            f"Unexpected {type(error).__name__}{': ' + detail[0] if detail else ''}; run with --debug for details."
+        )
+        return 1
+    return 0
+
+
+def _complain(message: str, *, hint: click.ClickException | None = None) -> None:
+    print(f"Error: {message}", file=sys.stderr)
+    if isinstance(hint, click.UsageError) and hint.ctx is not None:
+        print(f"Try '{hint.ctx.command_path} --help'.", file=sys.stderr)

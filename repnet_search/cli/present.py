@@ -1,0 +1,183 @@
+"""What a search shows: header, a live line, result; or one JSON document."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from repnet_search.cli.render import (
+    comparison_table,
+    create_console,
+    format_percent,
+    front_table,
+    memory_bars,
+)
+from repnet_search.data import Split
+from repnet_search.results.front import best_under, pareto_front
+from repnet_search.results.record import BASELINES, Outcome, TrialRecord
+from repnet_search.results.storage import study_folder
+from repnet_search.results.study import StudyView, dump_record
+from repnet_search.search.finish import SearchResult
+from repnet_search.spec.study import StudySpec
+from repnet_search.training.task import Task
+from repnet_search.units import format_size
+
+
+class RunPresenter:
+    """Prints a run; with `as_json` the result goes to stdout as JSON and everything else to stderr."""
+
+    def __init__(self, name: str, settings: StudySpec, task: Task, *, trials: int, workers: int, as_json: bool) -> None:
+        self.name = name
+        self.settings = settings
+        self.task = task
+        self.trials = trials
+        self.workers = workers
+        self.as_json = as_json
+        self.console = create_console(stderr=as_json)
+        self._space: dict[str, Any] = {}
+        self._progress: Progress | None = None
+        self._bar: TaskID | None = None
+        self._records: list[TrialRecord] = []
+        self._started = time.monotonic()
+        self._trained_before = 0
+
+    def show_header(self, combinations: int, share: float, error: float) -> None:
+        """Prints what is searched, on what, and how much of it fits."""
+        settings, source = self.settings, self.task.source
+        counts = ", ".join(f"{source.count(split)} {split.value}" for split in Split)
+        self._space = {"combinations": combinations, "fitting_share": share, "fitting_share_error": error}
+        reserve = f", {format_size(settings.reserve_bytes)} of it reserved" if settings.reserve_bytes else ""
+        lines = {
+            "study": self.name,
+            "backbone": f"{_backbone(settings)}, weights {settings.weights.name}, input {settings.weights.input_range}",
+            "data": f"{source.name}: {len(source.classes)} classes; {counts} images",
+            "budget": f"{format_size(settings.budget_bytes)} of training memory{reserve} (account arena, micro-batch 1)",
+            "space": f"{combinations:.3g} combinations of choices; {100 * share:.1f} ± {100 * error:.1f} % of them fit",
+            "training": f"{settings.training.epochs} epochs of {settings.training.views} views per image, "
+            f"seed {settings.training.seed}, on {self.task.device.type} by {self.workers} "
+            f"worker{'' if self.workers == 1 else 's'}",
+        }
+        if source.skipped:
+            lines["skipped"] = f"{len(source.skipped)} broken files, first {source.skipped[0]}"
+        for heading, text in lines.items():
+            self.console.print(f"[bold]{heading:<9}[/bold] {text}", markup=True, soft_wrap=True)
+        self.console.print()
+
+    @contextmanager
+    def progress(self, records: Sequence[TrialRecord]) -> Iterator[None]:
+        """Shows the live line while the search runs."""
+        self._records = list(records)
+        self._trained_before = self._trained()
+        columns = (
+            TextColumn("trained"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            self._progress = progress
+            self._bar = progress.add_task(self._line(), total=self.trials, completed=self._trained())
+            yield
+        self._progress = None
+
+    def on_record(self, record: TrialRecord) -> None:
+        """Takes note of a trial that starts or has ended; where nobody watches, a trained design prints a line."""
+        if record.outcome is not Outcome.RUNNING:
+            self._records.append(record)
+            if not self.console.is_terminal and record.outcome in (Outcome.TRAINED, Outcome.FAILED):
+                self._print_line(record)
+        if self._progress is not None and self._bar is not None:
+            self._progress.update(self._bar, completed=self._trained(), description=self._line())
+
+    def show_interrupted(self, records: Sequence[TrialRecord]) -> None:
+        """Says what is kept and how to go on."""
+        kept = sum(record.outcome is Outcome.TRAINED for record in records)
+        self.console.print(
+            f"\nInterrupted. {kept} trained designs are kept in study {self.name}; the same command goes on."
+        )
+
+    def show_result(self, result: SearchResult, *, storage: str | None) -> None:
+        """Prints the front, the winner, the comparison and the next commands; or JSON."""
+        if self.as_json:
+            print(json.dumps(self._as_json(result), indent=2, ensure_ascii=False))
+            return
+        console, view, winner = self.console, result.view, result.winner
+        console.print(self._funnel(view))
+        console.print()
+        console.print(front_table(pareto_front(view.records), winner=winner))
+        console.print(
+            f"\n[bold]Winner {winner.short_id}[/bold]: {format_percent(winner.validation_accuracy)} on validation"
+        )
+        for line in memory_bars(winner.terms, budget_bytes=view.settings.budget_bytes):
+            console.print(line)
+        console.print()
+        console.print(comparison_table(result.compared, dict(view.tested)))
+        where = f" --storage {storage}" if storage else ""
+        console.print(
+            f"\nThe winner is in {study_folder(view.name) / 'best.yaml'}. Next:\n"
+            f"  repnet-search best --study {view.name} --budget {format_size(winner.ram_bytes // 2).replace(' ', '')}{where}\n"
+            f"  repnet-search export --study {view.name} --to out{where}\n"
+            f"  repnet-search dashboard{where}",
+            soft_wrap=True,
+            markup=False,
+        )
+
+    def _funnel(self, view: StudyView) -> str:
+        baselines = sum(record.outcome is Outcome.TRAINED and record.origin in BASELINES for record in view.records)
+        return (
+            f"{view.trained_count} designs trained, and the last layer alone in {baselines} variants; "
+            f"{view.count(Outcome.OVER_BUDGET)} over budget, {view.count(Outcome.REPEATED)} repeated, "
+            f"{view.count(Outcome.FAILED)} failed; {time.monotonic() - self._started:.0f} s."
+        )
+
+    def _as_json(self, result: SearchResult) -> dict[str, Any]:
+        view = result.view
+        compared = {
+            name: dump_record(record) | {"test_accuracy": view.tested.get(record.design_id)}
+            for name, record in result.compared
+        }
+        return {
+            "study": view.name,
+            "settings": view.settings.model_dump(mode="json"),
+            "space": self._space,
+            "counts": {outcome.value: view.count(outcome) for outcome in Outcome if outcome is not Outcome.RUNNING},
+            "front": [dump_record(record) for record in pareto_front(view.records)],
+            "compared": compared,
+            "best_yaml": str(study_folder(view.name) / "best.yaml"),
+        }
+
+    def _trained(self) -> int:
+        return sum(record.outcome is Outcome.TRAINED and record.origin not in BASELINES for record in self._records)
+
+    def _line(self) -> str:
+        pruned = sum(record.outcome is Outcome.OVER_BUDGET for record in self._records)
+        best = best_under(self._records, budget_bytes=self.settings.available_bytes)
+        accuracy = format_percent(best.validation_accuracy) if best is not None else "–"
+        return f"over budget {pruned}, best {accuracy}, {self._time_left()}"
+
+    def _time_left(self) -> str:
+        done = self._trained() - self._trained_before
+        if done < 2:
+            return "time left –"
+        seconds = (time.monotonic() - self._started) / done * (self.trials - self._trained())
+        return f"time left {seconds / 60:.0f} min" if seconds >= 120 else f"time left {seconds:.0f} s"
+
+    def _print_line(self, record: TrialRecord) -> None:
+        counted = "" if record.origin in BASELINES else f"{self._trained()}/{self.trials} "
+        accuracy = format_percent(record.validation_accuracy) if record.outcome is Outcome.TRAINED else record.reason
+        self.console.print(
+            f"{counted}{record.outcome.value} {record.short_id} ({record.origin.value}): "
+            f"{format_size(record.ram_bytes)}, {accuracy}, {record.elapsed_seconds:.1f} s; {self._line()}",
+            soft_wrap=True,
+        )
+
+
+def _backbone(settings: StudySpec) -> str:
+    spec = settings.backbone
+    return f"{spec.name} ×{spec.width_mult:g}{'' if spec.last_conv else ' without last conv'}"

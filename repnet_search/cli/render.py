@@ -1,0 +1,109 @@
+"""How designs, memory and studies look as text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from repnet_search.results.record import TrialRecord
+from repnet_search.spec.design import Design
+from repnet_search.units import format_size
+
+_BAR_WIDTH = 32
+_EXCHANGE_SIGNS = {"both": "⇄", "to_backbone": "→", "to_repnet": "←"}
+
+
+def create_console(*, stderr: bool = False) -> Console:
+    """Returns a console; where nobody watches, lines are as wide as the content needs."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 140, soft_wrap=False)
+
+
+def format_percent(share: float | None, *, digits: int = 1) -> str:
+    """Returns a share in 0..1 as a percentage."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def describe_connectors(design: Design) -> str:
+    """Returns where the connectors sit and what they do: 6⇄ writes and reads, 3← reads, 13→ writes."""
+    if not design.connectors:
+        return "all biases" if design.train_bias else "none"
+    text = " ".join(f"{item.after_block}{_EXCHANGE_SIGNS[item.exchange.value]}" for item in design.connectors)
+    return text + (" + biases" if design.train_bias else "")
+
+
+def describe_recipe(design: Design) -> str:
+    """Returns the recipe in a few words."""
+    recipe = design.recipe
+    return f"{recipe.optimizer.value} ×{recipe.accumulate}, lr {recipe.lr:g}"
+
+
+def front_table(records: Iterable[TrialRecord], *, winner: TrialRecord | None) -> Table:
+    """Returns the Pareto front as a table, least memory first; the winner is marked."""
+    table = Table(title="Pareto front: validation accuracy against training memory", title_justify="left", box=None)
+    for heading, justify in (
+        ("", "left"),
+        ("design", "left"),
+        ("memory", "right"),
+        ("accuracy", "right"),
+        ("px", "right"),
+        ("parameters", "right"),
+        ("recipe", "left"),
+        ("connectors after block", "left"),
+    ):
+        table.add_column(heading, justify="right" if justify == "right" else "left")
+    for record in records:
+        mark = "★" if winner is not None and record.design_id == winner.design_id else ""
+        table.add_row(
+            mark,
+            record.short_id,
+            format_size(record.ram_bytes),
+            format_percent(record.validation_accuracy),
+            str(record.design.resolution),
+            f"{record.trainable_parameters:,}".replace(",", " "),
+            describe_recipe(record.design),
+            describe_connectors(record.design),
+            style="bold" if mark else None,
+        )
+    return table
+
+
+def memory_bars(terms: Sequence[tuple[str, int]], *, budget_bytes: int | None) -> list[Text]:
+    """Returns a bar per memory term against the budget (against their sum where there is none)."""
+    total = sum(size for _, size in terms)
+    whole = budget_bytes or total
+    lines = [_bar_line(name, size, whole) for name, size in terms]
+    share = f" of {format_size(budget_bytes)}" if budget_bytes is not None else ""
+    lines.append(Text(f"  {'training memory':<22}{format_size(total):>12}{share}", style="bold"))
+    return lines
+
+
+def _bar_line(name: str, size: int, whole: int) -> Text:
+    filled = min(_BAR_WIDTH, round(_BAR_WIDTH * size / whole))
+    line = Text(f"  {name:<22}{format_size(size):>12}  ")
+    line.append("█" * filled, style="cyan")
+    line.append("·" * (_BAR_WIDTH - filled), style="dim")
+    line.append(f" {100 * size / whole:5.1f} %")
+    return line
+
+
+def comparison_table(compared: Sequence[tuple[str, TrialRecord]], tested: dict[str, float]) -> Table:
+    """Returns the compared designs with their validation and test accuracy."""
+    table = Table(title="On the test images", title_justify="left", box=None)
+    table.add_column("")
+    for heading in ("memory", "validation", "test"):
+        table.add_column(heading, justify="right")
+    table.add_column("connectors after block")
+    for name, record in compared:
+        table.add_row(
+            name,
+            format_size(record.ram_bytes),
+            format_percent(record.validation_accuracy),
+            format_percent(tested.get(record.design_id)),
+            f"{describe_connectors(record.design)}  ({record.design.resolution} px, {describe_recipe(record.design)})",
+        )
+    return table

@@ -1,0 +1,202 @@
+"""`repnet-search run`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from repnet_search.cli.options import (
+    Size,
+    backbone_options,
+    data_options,
+    json_option,
+    make_backbone,
+    storage_option,
+    weights_options,
+)
+
+if TYPE_CHECKING:
+    from repnet_search.spec.design import BackboneSpec
+    from repnet_search.spec.space import SpaceSpec
+    from repnet_search.spec.study import StudySpec
+    from repnet_search.spec.training import TrainingSpec
+    from repnet_search.training.task import Task
+
+DEFAULT_TRIALS = 24
+SHARE_SAMPLES = 1000
+
+
+@click.command()
+@click.option("--budget", type=Size(), required=True, help="Training memory that a design may take, such as 256KB.")
+@click.option("--reserve", type=Size(), default=None, help="Part of the budget to keep free for stack and runtime.")
+@click.option("--space", metavar="FILE", help="The search space: a YAML file, or the name of one of 'spaces'.")
+@click.option("--resolution", type=click.IntRange(8, 2048), metavar="PX", help="The only image size to search at.")
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    default=DEFAULT_TRIALS,
+    show_default=True,
+    help="Trained designs of the study in all; the last layer alone is trained beside them.",
+)
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this time.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(1, 10_000),
+    default=8,
+    show_default=True,
+    help="Passes over the training images' views that each design gets.",
+)
+@click.option(
+    "--views",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Views of each training image: itself, and slightly turned, scaled and shifted copies.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes that train side by side. Default: the cores. One worker and the same seed give the same "
+    "study, trial by trial.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of the training and the search; never of the splits.",
+)
+@click.option("--study", metavar="NAME", help="The study's name. Default: made of data, budget and settings.")
+@storage_option
+@data_options
+@backbone_options
+@weights_options
+@json_option
+def run(
+    *,
+    budget: int,
+    reserve: int | None,
+    space: str | None,
+    resolution: int | None,
+    trials: int,
+    timeout: float | None,
+    epochs: int,
+    views: int,
+    workers: int | None,
+    seed: int,
+    study: str | None,
+    storage: str | None,
+    data: Path | None,
+    proxy_images: int | None,
+    skip_broken: bool,
+    backbone: str,
+    width_mult: float,
+    last_conv: bool,
+    weights: Path | None,
+    input_range: str | None,
+    accelerator: str,
+    as_json: bool,
+) -> None:
+    """Search the design that learns best within a training-memory budget.
+
+    Designs that need more than the budget are recognised by arithmetic and never trained; the others are trained
+    briefly, in their exact recipes. The same command goes on where it stopped.
+    """
+    import time
+
+    from repnet_search.cli.present import RunPresenter
+    from repnet_search.results.storage import open_storage
+    from repnet_search.results.study import RecordReader
+    from repnet_search.search.feasible import FeasibleSpace
+    from repnet_search.search.finish import finish_search
+    from repnet_search.search.run import Limits, Search
+    from repnet_search.search.space import SearchSpace
+    from repnet_search.search.study import open_study
+    from repnet_search.search.workers import Job, run_workers
+    from repnet_search.spec.training import TrainingSpec
+    from repnet_search.training.task import TaskOptions, load_task
+
+    limits = Limits(trials=trials, deadline=time.time() + timeout if timeout is not None else None)
+    backbone_spec = make_backbone(backbone, width_mult, last_conv=last_conv)
+    space_spec = _load_space(space, resolution)
+    search_space = SearchSpace(space_spec, backbone_spec)
+    options = TaskOptions(data, proxy_images, skip_broken, weights, input_range, accelerator)
+    task = load_task(options, backbone_spec)
+    training = TrainingSpec(epochs=epochs, views=views, seed=seed)
+    settings = _settings(budget, reserve or 0, backbone_spec, task, space_spec, training, proxy_images)
+    feasible = FeasibleSpace(search_space, budget_bytes=settings.available_bytes, classes=task.classes)
+    feasible.check_attainable()
+    name = study or default_name(settings)
+    optuna_study = open_study(name, open_storage(storage, create=True), settings, feasible)
+    reader = RecordReader(optuna_study)
+    count = workers or _default_workers(task)
+    presenter = RunPresenter(name, settings, task, trials=trials, workers=count, as_json=as_json)
+    presenter.show_header(search_space.combinations, *feasible.measure_share(samples=SHARE_SAMPLES, seed=seed))
+    try:
+        with presenter.progress(reader.read()):
+            if count == 1:
+                Search(optuna_study, settings, task, feasible).run(limits, listener=presenter.on_record)
+            else:
+                job = Job(name, storage, settings, options, limits)
+                run_workers(job, optuna_study, count=count, listener=presenter.on_record)
+        presenter.show_result(finish_search(optuna_study, task), storage=storage)
+    except KeyboardInterrupt:
+        presenter.show_interrupted(reader.read())
+        raise
+
+
+def _default_workers(task: Task) -> int:
+    """Returns a worker per core that this process may use; one on an accelerator."""
+    import os
+
+    if task.device.type != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_name(settings: StudySpec) -> str:
+    """Returns a study's name made of data, budget and the hash of all settings."""
+    import re
+
+    from repnet_search.units import format_size
+
+    data = re.sub(r"[^A-Za-z0-9_-]+", "-", settings.data.name).strip("-_") or "data"
+    size = format_size(settings.budget_bytes).replace(" ", "").removesuffix("iB").replace(".0", "") + "B"
+    return f"{data[:40]}-{size}-{settings.digest}"
+
+
+def _load_space(space: str | None, resolution: int | None) -> SpaceSpec:
+    """Returns the search space; --resolution overrides the file."""
+    from repnet_search.spec.bundled import load_space
+
+    spec = load_space(space or "default")
+    return spec.model_copy(update={"resolution": (resolution,)}) if resolution is not None else spec
+
+
+def _settings(
+    budget_bytes: int,
+    reserve_bytes: int,
+    backbone: BackboneSpec,
+    task: Task,
+    space: SpaceSpec,
+    training: TrainingSpec,
+    proxy_images: int | None,
+) -> StudySpec:
+    from repnet_search.errors import UsageError
+    from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec
+
+    if reserve_bytes >= budget_bytes:
+        raise UsageError("--reserve must be less than --budget.")
+    weights, source = task.weights, task.source
+    return StudySpec(
+        budget_bytes=budget_bytes,
+        reserve_bytes=reserve_bytes,
+        backbone=backbone,
+        weights=WeightsSpec(name=weights.name, sha256=weights.sha256, input_range=weights.input_range.text),
+        data=DataSpec(name=source.name, sha256=source.sha256(), classes=len(source.classes), proxy_images=proxy_images),
+        space=space,
+        training=training,
+    )

@@ -1,0 +1,108 @@
+"""One image file: is it an image, and its pixels at a resolution."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""The endings of the files that are read as images; case does not matter."""
+
+# Only what the endings promise: Pillow would otherwise also try formats that start other programs (EPS).
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+
+
+class BrokenImageError(Exception):
+    """An image file cannot be used; the text continues the sentence "The file ...", for example "is empty"."""
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keeps Pillow's warnings (large images, odd EXIF, palettes) away, also where warnings are errors.
+
+    The filter is the process's, so it is entered once around a loop and never in a thread of it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def check_image(path: str) -> None:
+    """Reads the header alone.
+
+    Raises:
+        BrokenImageError: the file is empty, or is no image that can be read.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer for ever
+            raise BrokenImageError("is not a regular file")
+        with Image.open(path, formats=_FORMATS) as image:
+            mode = image.mode
+    except (BrokenImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises whatever its parsers stumble on (SyntaxError, struct.error, ...)
+        raise BrokenImageError(_reason(path, error)) from error
+    if mode == "F":
+        raise BrokenImageError("has floating-point pixels, whose range is unknown")
+
+
+def _reason(path: str, error: Exception) -> str:
+    """Returns why opening failed, as the rest of a sentence."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is too large to be decoded safely ({str(error).rstrip('.')})"
+    if isinstance(error, OSError) and error.strerror:  # of the file system; Pillow's own errors have no strerror
+        return f"cannot be read ({error.strerror})"
+    return "is empty (0 bytes)" if os.path.getsize(path) == 0 else "is not an image that can be read"
+
+
+def decode_image(path: str, *, resolution: int) -> NDArray[np.uint8]:
+    """Returns the image's centre square as 3 x resolution x resolution values of 0 to 255.
+
+    Its shorter side becomes `resolution` (bilinear, antialiased). Transparency shows white.
+
+    Raises:
+        BrokenImageError: the data is truncated or otherwise cannot be decoded.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            # JPEG alone: decodes at 1/2, 1/4 or 1/8 size, never below twice the target, so that antialiasing counts.
+            image.draft(None, (2 * resolution, 2 * resolution))
+            ImageOps.exif_transpose(image, in_place=True)
+            square = _centre_square(_to_rgb(image), resolution=resolution)
+    except (BrokenImageError, MemoryError):
+        raise
+    except Exception as error:
+        raise BrokenImageError(f"cannot be decoded ({str(error).rstrip('.')})") from error
+    return np.asarray(square, dtype=np.uint8).transpose(2, 0, 1)
+
+
+def _centre_square(image: Image.Image, *, resolution: int) -> Image.Image:
+    """Returns the largest centred square, resized; crop and resize in one step, as a long strip would grow huge."""
+    left, top = max(image.width - image.height, 0) / 2, max(image.height - image.width, 0) / 2
+    box = (left, top, image.width - left, image.height - top)
+    return image.resize((resolution, resolution), Image.Resampling.BILINEAR, box=box)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Returns the image as RGB, whatever its mode."""
+    if image.mode.startswith("I"):
+        return _grey_of_16_bits(image).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey_of_16_bits(image: Image.Image) -> Image.Image:
+    """Returns 16-bit grey as 8 bits; Pillow's own `convert` would clip everything above 255 to white."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise BrokenImageError(f"has pixels from {values.min()} to {values.max()}, more than 16 bits hold")
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))

@@ -1,0 +1,20 @@
+"""Training memory of a design: lifetimes, placed arena, the accounts."""
+
+from repnet_search.memory.arena import Arena, place_buffers
+from repnet_search.memory.eager import count_kept_bytes
+from repnet_search.memory.estimate import MemoryEstimate, estimate_lower_bound, estimate_memory
+from repnet_search.memory.liveness import Buffer, Liveness, compute_liveness
+from repnet_search.memory.parameters import recipe_bytes_per_parameter
+
+__all__ = [
+    "Arena",
+    "Buffer",
+    "Liveness",
+    "MemoryEstimate",
+    "compute_liveness",
+    "count_kept_bytes",
+    "estimate_lower_bound",
+    "estimate_memory",
+    "place_buffers",
+    "recipe_bytes_per_parameter",
+]

@@ -1,0 +1,101 @@
+"""The `eager` account: what stock PyTorch keeps for the backward pass, operator by operator.
+
+The rules were measured with torch.autograd.graph.saved_tensors_hooks on torch 2.13 (a pinned test notices a torch that
+keeps something else). A frozen convolution keeps its whole input needlessly (pytorch/pytorch#133566), ReLU6 its input
+beside it, and average pooling its input although only the shape is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from repnet_search.backbones import Activation
+from repnet_search.errors import RepnetSearchError
+from repnet_search.graph import Op, OpKind, TrainingGraph
+from repnet_search.graph.tape import FLOAT_BYTES
+
+LABEL_BYTES = 8
+
+Kept = tuple[str, int]
+"""A key that is the same for the same storage, and its bytes."""
+
+
+def count_kept_bytes(graph: TrainingGraph) -> int:
+    """Returns the bytes that stock PyTorch keeps for a step: distinct storages, parameters left out, all in fp32.
+
+    Raises:
+        RepnetSearchError: an operator of the forward pass has no rule; nothing is silently counted as 0.
+    """
+    kept: dict[str, int] = {}
+    for index, op in enumerate(graph.ops[: graph.forward_ops]):
+        rule = EAGER_RULES.get(op.kind)
+        if rule is None:
+            raise RepnetSearchError(f"The eager account has no rule for the operator '{op.kind.value}' at {op.place}.")
+        for key, size in rule(graph, op):
+            kept[key if key.startswith("tensor") else f"op {index} {key}"] = size
+    return sum(kept.values())
+
+
+def _tensor(graph: TrainingGraph, index: int) -> Kept:
+    return f"tensor {index}", graph.tensors[index].elements * FLOAT_BYTES
+
+
+def _nothing(_: TrainingGraph, __: Op) -> Iterator[Kept]:
+    return iter(())
+
+
+def _conv(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    """Its input whenever anything here is tracked; ReLU6 its input too, ReLU its output."""
+    if not op.output_needs_gradient:
+        return
+    yield _tensor(graph, op.reads[0])
+    if op.activation is Activation.RELU6:
+        yield "before ReLU6", _tensor(graph, op.writes[0])[1]
+    elif op.activation is Activation.RELU:
+        yield _tensor(graph, op.writes[0])
+    if op.standardised_weights:
+        # Standardised by batch_norm over output channels: mean and 1/σ, and the convolution keeps the result.
+        yield "standardised", FLOAT_BYTES * (op.standardised_weights + 2 * op.standardised_channels)
+
+
+def _average_pool(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    if op.input_needs_gradient:
+        yield _tensor(graph, op.reads[0])
+
+
+def _norm(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    yield _tensor(graph, op.reads[0])
+    yield _tensor(graph, op.writes[1])
+    if op.activation is Activation.RELU:
+        yield _tensor(graph, op.writes[0])
+
+
+def _exchange(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    """γ⊙s keeps s; an exchange that only reads keeps nothing."""
+    if op.weight_trains:
+        yield _tensor(graph, op.reads[1])
+
+
+def _linear(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    yield _tensor(graph, op.reads[0])
+
+
+def _loss(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    """log-softmax, labels and the total weight."""
+    yield _tensor(graph, op.writes[0])
+    yield "labels", LABEL_BYTES * graph.batch + FLOAT_BYTES
+
+
+EAGER_RULES: dict[OpKind, Callable[[TrainingGraph, Op], Iterator[Kept]]] = {
+    OpKind.IMAGE_POOL: _nothing,
+    OpKind.CONV: _conv,
+    OpKind.RESIDUAL_ADD: _nothing,
+    OpKind.AVERAGE_POOL: _average_pool,
+    OpKind.NORM: _norm,
+    OpKind.RESIZE: _nothing,
+    OpKind.EXCHANGE: _exchange,
+    OpKind.GLOBAL_POOL: _nothing,
+    OpKind.LINEAR: _linear,
+    OpKind.LOSS: _loss,
+}
+"""The rule of every forward operator."""

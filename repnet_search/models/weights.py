@@ -1,0 +1,174 @@
+"""Backbone weights: read from safetensors with torchvision's key names, checked key by key, norms folded.
+
+Nothing that a user gives is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from repnet_search.backbones import BlockTable, get_block_table
+from repnet_search.errors import SpecError, WeightsError
+from repnet_search.models.input_range import InputRange, parse_input_range
+from repnet_search.spec.design import BackboneSpec
+
+EMBEDDED_BACKBONE = BackboneSpec(name="mobilenet_v2", width_mult=0.35, last_conv=False)
+EMBEDDED_FILE = "letters_mobilenet_v2_w035_r48.safetensors"
+
+_BATCH_NORM_EPS = 1e-5
+_SHOWN_KEYS = 6
+_COMMON_WIDTHS = (0.1, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneWeights:
+    """Folded weights by convolution key (`KEY.weight`, `KEY.bias`), where they come from, and their input range."""
+
+    tensors: Mapping[str, Tensor]
+    name: str
+    sha256: str
+    input_range: InputRange
+
+
+def load_weights(spec: BackboneSpec, *, path: Path | None, input_range: str | None = None) -> BackboneWeights:
+    """Returns the weights of a backbone, from a file or, where `path` is None, the embedded letter weights.
+
+    Args:
+        spec: the backbone that they must fit.
+        path: a safetensors file with torchvision's key names; a classifier's keys are ignored.
+        input_range: overrides what the file says of its input ("imagenet" where it says nothing).
+
+    Raises:
+        WeightsError: the file is missing, truncated, a pickle, or belongs to another backbone.
+    """
+    data = _embedded_bytes(spec) if path is None else _read(path)
+    name = "letters (embedded)" if path is None else path.name
+    try:
+        state = load_safetensors(data)
+        metadata = _metadata(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"The weights {name} are no readable safetensors file ({error}); it may be truncated: copy it again."
+        ) from error
+    range_text = input_range or metadata.get("input_range", "imagenet")
+    return BackboneWeights(
+        tensors=_fold(state, spec, name=name),
+        name=name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        input_range=parse_input_range(range_text),
+    )
+
+
+def _embedded_bytes(spec: BackboneSpec) -> bytes:
+    if spec != EMBEDDED_BACKBONE:
+        raise WeightsError(
+            "The embedded weights fit mobilenet_v2 with --width-mult 0.35 --no-last-conv alone, but the backbone is "
+            f"{_describe(spec)}; give its weights with --weights FILE.safetensors."
+        )
+    return (resources.files("repnet_search.data") / "embedded" / EMBEDDED_FILE).read_bytes()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"The weights {path} cannot be read: {error.strerror}.") from error
+    if data.startswith(_PICKLE_STARTS):
+        raise WeightsError(
+            f"Weights must be a safetensors file, but {path} is a pickle (as torch.save writes), which may run code when "
+            "opened; convert it where you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
+            "'FILE.safetensors')."
+        )
+    return data
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """Returns the header's `__metadata__` of a safetensors file that is known to be well-formed."""
+    import json
+
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return {str(key): str(value) for key, value in metadata.items()}
+
+
+def _fold(state: Mapping[str, Tensor], spec: BackboneSpec, *, name: str) -> dict[str, Tensor]:
+    """Returns every convolution with its batch norm folded in."""
+    table = _table(spec)
+    problems = _mismatches(state, table)
+    if problems:
+        shown = "; ".join(problems[:_SHOWN_KEYS])
+        more = f"; and {len(problems) - _SHOWN_KEYS} more keys" if len(problems) > _SHOWN_KEYS else ""
+        raise WeightsError(f"The weights {name} do not fit {_describe(spec)}: {shown}{more}.{_hint(state, spec)}")
+    folded: dict[str, Tensor] = {}
+    for conv in table.convs():
+        norm = {part: state[f"{conv.norm_key}.{part}"].float() for part in _NORM_PARTS}
+        scale = norm["weight"] / torch.sqrt(norm["running_var"] + _BATCH_NORM_EPS)
+        folded[f"{conv.key}.weight"] = state[f"{conv.key}.weight"].float() * scale.view(-1, 1, 1, 1)
+        folded[f"{conv.key}.bias"] = norm["bias"] - norm["running_mean"] * scale
+    for key, value in folded.items():
+        if not torch.isfinite(value).all():
+            raise WeightsError(
+                f"The weights {name} hold values that are not finite, first in {key}; use other weights."
+            )
+    return folded
+
+
+_NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+
+
+def _expected_shapes(table: BlockTable) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for conv in table.convs():
+        shapes[f"{conv.key}.weight"] = (conv.out_channels, conv.in_channels // conv.groups, conv.kernel, conv.kernel)
+        shapes |= {f"{conv.norm_key}.{part}": (conv.out_channels,) for part in _NORM_PARTS}
+    return shapes
+
+
+def _mismatches(state: Mapping[str, Tensor], table: BlockTable) -> list[str]:
+    """Returns a phrase per key that is missing, misshapen or unknown."""
+    expected = _expected_shapes(table)
+    problems = []
+    for key, shape in expected.items():
+        if key not in state:
+            problems.append(f"{key} is missing")
+        elif tuple(state[key].shape) != shape:
+            problems.append(f"{key} must have shape {shape}, but has {tuple(state[key].shape)}")
+    problems += [f"{key} is unknown" for key in sorted(state) if key not in expected and not _ignored(key, table)]
+    return problems
+
+
+def _ignored(key: str, table: BlockTable) -> bool:
+    """Whether a key is a classifier's, a counter, or belongs to a last convolution that is cut off."""
+    cut = f"features.{len(table.blocks)}."
+    return key.startswith(("classifier.", cut)) or key.endswith("num_batches_tracked")
+
+
+def _hint(state: Mapping[str, Tensor], spec: BackboneSpec) -> str:
+    """Returns which width these weights fit, where one of the common ones does."""
+    for width in _COMMON_WIDTHS:
+        for last_conv in (spec.last_conv, not spec.last_conv):
+            candidate = spec.model_copy(update={"width_mult": width, "last_conv": last_conv})
+            if candidate != spec and not _mismatches(state, _table(candidate)):
+                return f" They fit {_describe(candidate)}."
+    return ""
+
+
+def _table(spec: BackboneSpec) -> BlockTable:
+    try:
+        return get_block_table(spec.name, width_mult=spec.width_mult, last_conv=spec.last_conv)
+    except SpecError as error:
+        raise WeightsError(str(error)) from error
+
+
+def _describe(spec: BackboneSpec) -> str:
+    return f"{spec.name} with --width-mult {spec.width_mult:g} --{'' if spec.last_conv else 'no-'}last-conv"

@@ -1,0 +1,40 @@
+"""The Pareto front of accuracy against training memory, and what is the best under a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from repnet_search.results.record import Origin, Outcome, TrialRecord
+
+
+def trained(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Returns the trained trials, one per design."""
+    return [record for record in records if record.outcome is Outcome.TRAINED]
+
+
+def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Returns the trained trials that no other beats in both memory and accuracy, least memory first."""
+    front: list[TrialRecord] = []
+    for record in sorted(trained(records), key=_memory_then_best):
+        if not front or _accuracy(record) > _accuracy(front[-1]):
+            front.append(record)
+    return front
+
+
+def best_under(records: Iterable[TrialRecord], *, budget_bytes: int) -> TrialRecord | None:
+    """Returns the most accurate trained trial within a budget (the cheapest of equals), None where none fits."""
+    fitting = [record for record in trained(records) if record.ram_bytes <= budget_bytes]
+    return max(fitting, key=lambda record: (_accuracy(record), -record.ram_bytes), default=None)
+
+
+def best_of_origin(records: Iterable[TrialRecord], origin: Origin, *, budget_bytes: int) -> TrialRecord | None:
+    """Returns the best trained trial of one origin within a budget."""
+    return best_under((record for record in records if record.origin is origin), budget_bytes=budget_bytes)
+
+
+def _memory_then_best(record: TrialRecord) -> tuple[int, float]:
+    return record.ram_bytes, -_accuracy(record)
+
+
+def _accuracy(record: TrialRecord) -> float:
+    return record.validation_accuracy if record.validation_accuracy is not None else -1.0

@@ -1,0 +1,56 @@
+"""What is known of a trial once it has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from repnet_search.spec.design import Design
+
+
+class Outcome(StrEnum):
+    """How a trial ended."""
+
+    TRAINED = "trained"
+    OVER_BUDGET = "over budget"
+    REPEATED = "repeated"
+    FAILED = "failed"
+    RUNNING = "running"
+
+
+class Origin(StrEnum):
+    """Why a design was proposed."""
+
+    LAST_LAYER = "last layer alone"
+    WIDEST = "widest fitting"
+    PAPER = "paper preset, scaled to fit"
+    SAMPLER = "sampler"
+    STRATUM = "lower memory"
+    FEASIBLE = "random feasible"
+
+
+BASELINES = (Origin.LAST_LAYER,)
+"""Origins that `--trials` does not count: they are there to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """A trial: its design, its training memory in bytes, its validation accuracy in 0..1 where it was trained."""
+
+    number: int
+    outcome: Outcome
+    origin: Origin
+    design: Design
+    design_id: str
+    ram_bytes: int
+    terms: tuple[tuple[str, int], ...]
+    trainable_parameters: int
+    validation_accuracy: float | None = None
+    losses: tuple[float, ...] = ()
+    elapsed_seconds: float = 0.0
+    reason: str = ""
+
+    @property
+    def short_id(self) -> str:
+        """The first eight characters of the design's id."""
+        return self.design_id[:8]

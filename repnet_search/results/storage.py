@@ -1,0 +1,99 @@
+"""Where studies are kept: an Optuna journal file in ./repnet-studies, or any storage URL that Optuna knows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from repnet_search.errors import StudyError, suggest
+
+STUDIES_FOLDER = Path("repnet-studies")
+JOURNAL_NAME = "journal.log"
+
+
+def open_storage(storage: str | None, *, create: bool = False) -> BaseStorage:
+    """Returns a storage.
+
+    Args:
+        storage: a URL such as sqlite:///studies.db, the path of a journal file, or None for the default journal.
+        create: whether a journal file that is missing is made.
+
+    Raises:
+        StudyError: it is missing, cannot be read or written, or is not a storage of studies.
+    """
+    if storage is not None and "://" in storage:
+        return _open_url(storage)
+    path = Path(storage) if storage is not None else STUDIES_FOLDER / JOURNAL_NAME
+    if path.is_dir():
+        raise StudyError(f"A storage is a journal file or a URL, but {path} is a folder; use {path / JOURNAL_NAME}.")
+    if not path.exists() and not create:
+        raise StudyError(f"There is no study storage at {path}; 'repnet-search run' makes one in the current folder.")
+    _check_journal(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path)))
+    except OSError as error:
+        raise StudyError(f"The study storage {path} cannot be written: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path} is not a storage of studies; name another file with --storage.") from error
+
+
+def load_optuna_study(name: str, storage: BaseStorage) -> optuna.Study:
+    """Returns a study by name.
+
+    Raises:
+        StudyError: the storage holds no study of that name.
+    """
+    names = list_study_names(storage)
+    if name not in names:
+        known = f" It holds: {', '.join(names)}." if names else " It is empty."
+        raise StudyError(f"There is no study named {name!r} in this storage.{suggest(name, names) or known}")
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def list_study_names(storage: BaseStorage) -> list[str]:
+    """Returns the names of all studies, in the order in which they were made."""
+    return [study.study_name for study in storage.get_all_studies()]
+
+
+def study_folder(name: str) -> Path:
+    """Returns the folder of a study's files: best.yaml and the trained weights.
+
+    Raises:
+        StudyError: the name cannot be a folder's.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise StudyError(
+            f"A study's name must be letters, digits, '.', '_' and '-' (at most 100, the first a letter or digit), "
+            f"but is {name!r}."
+        )
+    return STUDIES_FOLDER / name
+
+
+def _open_url(url: str) -> BaseStorage:
+    try:
+        return RDBStorage(url)
+    except Exception as error:  # whatever a database driver raises: it is the user's URL that decides which
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StudyError(f"The storage {_without_password(url)} cannot be opened: {reason}.") from error
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def _check_journal(path: Path) -> None:
+    """Refuses a file whose first line is no journal entry; Optuna would fail on it later, less clearly."""
+    if not path.exists():
+        return
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise StudyError(f"The study storage {path} cannot be read: {error.strerror}.") from error
+    if start and not start.startswith(b'{"op_code"'):
+        raise StudyError(f"{path} is not a storage of studies; name another file with --storage.")

@@ -1,0 +1,153 @@
+"""A study as its readers see it: settings and trial records, whichever program looks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from repnet_search.errors import SpecError, StudyError
+from repnet_search.results.record import BASELINES, Origin, Outcome, TrialRecord
+from repnet_search.results.storage import list_study_names, load_optuna_study, open_storage
+from repnet_search.spec.design import Design
+from repnet_search.spec.files import validate_spec
+from repnet_search.spec.study import StudySpec
+
+SETTINGS_KEY = "repnet_settings"
+TESTED_KEY = "repnet_test_accuracy"
+RECORD_KEY = "repnet_record"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """A study read at one moment; `tested` holds test accuracies by design id."""
+
+    name: str
+    settings: StudySpec
+    records: tuple[TrialRecord, ...]
+    tested: Mapping[str, float]
+
+    def count(self, outcome: Outcome) -> int:
+        """Returns how many trials ended so."""
+        return sum(record.outcome is outcome for record in self.records)
+
+    @property
+    def trained_count(self) -> int:
+        """Trained designs that `--trials` counts: the baselines are left out."""
+        return sum(record.outcome is Outcome.TRAINED and record.origin not in BASELINES for record in self.records)
+
+
+def load_study(name: str, *, storage: str | None = None) -> StudyView:
+    """Returns a study by name from a storage (None: the journal in ./repnet-studies).
+
+    Raises:
+        StudyError: there is no such study, or it was not made by repnet-search.
+    """
+    return view_study(load_optuna_study(name, open_storage(storage)))
+
+
+def list_studies(storage: BaseStorage) -> list[StudyView]:
+    """Returns all studies of a storage that repnet-search made."""
+    views = []
+    for name in list_study_names(storage):
+        study = optuna.load_study(study_name=name, storage=storage)
+        if SETTINGS_KEY in study.user_attrs:
+            views.append(view_study(study))
+    return views
+
+
+def view_study(study: optuna.Study) -> StudyView:
+    """Returns what a study holds now.
+
+    Raises:
+        StudyError: repnet-search did not make it.
+    """
+    settings = read_settings(study)
+    tested = {key: float(value) for key, value in study.user_attrs.get(TESTED_KEY, {}).items()}
+    return StudyView(study.study_name, settings, tuple(RecordReader(study).read()), tested)
+
+
+def read_settings(study: optuna.Study) -> StudySpec:
+    """Returns a study's settings.
+
+    Raises:
+        StudyError: repnet-search did not make it, or another version did.
+    """
+    value = study.user_attrs.get(SETTINGS_KEY)
+    if value is None:
+        raise StudyError(f"The study {study.study_name!r} was not made by repnet-search; choose another name.")
+    try:
+        return validate_spec(StudySpec, value, source=f"study {study.study_name!r}")
+    except SpecError as error:
+        raise StudyError(f"{error} It may come from another version; start a new study.") from error
+
+
+def read_record(trial: FrozenTrial) -> TrialRecord | None:
+    """Returns a trial's record, None where the trial was cut off before it had one."""
+    value = trial.user_attrs.get(RECORD_KEY)
+    if value is None:
+        return None
+    outcome = Outcome(value["outcome"])
+    if outcome is Outcome.RUNNING and trial.state is TrialState.FAIL:
+        outcome = Outcome.FAILED
+    return TrialRecord(
+        number=trial.number,
+        outcome=outcome,
+        origin=Origin(value["origin"]),
+        design=Design.model_validate(value["design"]),
+        design_id=value["design_id"],
+        ram_bytes=value["ram_bytes"],
+        terms=tuple((name, size) for name, size in value["terms"]),
+        trainable_parameters=value["trainable_parameters"],
+        validation_accuracy=value.get("validation_accuracy"),
+        losses=tuple(value.get("losses", ())),
+        elapsed_seconds=value.get("elapsed_seconds", 0.0),
+        reason=value.get("reason", ""),
+    )
+
+
+class RecordReader:
+    """Reads a study's records again and again; those of ended trials are parsed once."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.study = study
+        self._ended: dict[int, TrialRecord | None] = {}
+
+    def read(self) -> list[TrialRecord]:
+        """Returns all records there are now, in the order of their trials."""
+        records = []
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.number in self._ended:
+                record = self._ended[trial.number]
+            else:
+                record = read_record(trial)
+                if trial.state.is_finished():
+                    self._ended[trial.number] = record
+            if record is not None:
+                records.append(record)
+        return records
+
+
+def dump_record(record: TrialRecord) -> dict[str, Any]:
+    """Returns a record as the JSON that `read_record` reads."""
+    value: dict[str, Any] = {
+        "outcome": record.outcome.value,
+        "origin": record.origin.value,
+        "design": json.loads(record.design.model_dump_json(exclude_none=True)),
+        "design_id": record.design_id,
+        "ram_bytes": record.ram_bytes,
+        "terms": [list(term) for term in record.terms],
+        "trainable_parameters": record.trainable_parameters,
+    }
+    optional = {
+        "validation_accuracy": record.validation_accuracy,
+        "losses": [float(f"{loss:.5g}") for loss in record.losses],
+        "elapsed_seconds": round(record.elapsed_seconds, 3),
+        "reason": record.reason,
+    }
+    return value | {key: item for key, item in optional.items() if item not in (None, "", [])}

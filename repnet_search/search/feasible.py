@@ -1,0 +1,116 @@
+"""What of a space fits a budget: exact memory per design, counted once, and samples of designs that fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from repnet_search.errors import OverBudgetError
+from repnet_search.memory import MemoryEstimate, estimate_lower_bound, estimate_memory
+from repnet_search.search.space import Params, SearchSpace
+from repnet_search.spec.resolve import ResolvedDesign, resolve
+from repnet_search.units import format_size
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A design of the space with its parameters and its memory."""
+
+    params: Params
+    resolved: ResolvedDesign
+    memory: MemoryEstimate
+
+
+class FeasibleSpace:
+    """A space under a budget; memory is estimated once per design."""
+
+    def __init__(self, space: SearchSpace, *, budget_bytes: int, classes: int) -> None:
+        self.space = space
+        self.budget_bytes = budget_bytes
+        self.classes = classes
+        self._estimates: dict[str, MemoryEstimate] = {}
+
+    def candidate(self, params: Params) -> Candidate:
+        """Returns the design of a set of parameter values with its memory."""
+        resolved = self.space.design(params)
+        memory = self._estimates.get(resolved.id)
+        if memory is None:
+            memory = self._estimates[resolved.id] = estimate_memory(resolved, classes=self.classes)
+        return Candidate(params, resolved, memory)
+
+    def fits(self, candidate: Candidate) -> bool:
+        """Returns whether a candidate is within the budget."""
+        return candidate.memory.ram_bytes <= self.budget_bytes
+
+    def sample(self, random: Random, *, tries: int, budget_bytes: int | None = None) -> Candidate | None:
+        """Returns a uniform sample of the designs within a budget (None: the study's), None where no try finds one."""
+        limit = self.budget_bytes if budget_bytes is None else budget_bytes
+        for _ in range(tries):
+            params = self.space.sample(random)
+            if estimate_lower_bound(self.space.design(params), classes=self.classes) <= limit:
+                candidate = self.candidate(params)
+                if candidate.memory.ram_bytes <= limit:
+                    return candidate
+        return None
+
+    def measure_share(self, *, samples: int, seed: int) -> tuple[float, float]:
+        """Returns the share of parameter combinations that fit and its standard error, from uniform samples."""
+        random = Random(f"share {seed}")
+        bounds = (
+            estimate_lower_bound(self.space.design(self.space.sample(random)), classes=self.classes)
+            for _ in range(samples)
+        )
+        share = sum(bound <= self.budget_bytes for bound in bounds) / samples
+        return share, (share * (1 - share) / samples) ** 0.5
+
+    def smallest(self) -> Candidate:
+        """Returns the least design of the space: the last layer alone at its cheapest resolution and recipe."""
+        return min((self.candidate(params) for params in self.space.last_layer()), key=lambda c: c.memory.ram_bytes)
+
+    def paper(self) -> Candidate | None:
+        """Returns the paper's preset scaled to fit, None where no step of it fits."""
+        return next((c for params in self.space.paper() if self.fits(c := self.candidate(params))), None)
+
+    def widest(self, *, seed: int, samples: int = 400, steps: int = 300) -> Candidate:
+        """Returns the design with the most trainable parameters that fits: samples, then hill climbing by one field."""
+        random = Random(f"widest {seed}")
+        best = self.smallest()
+        for step in range(samples + steps):
+            params = self.space.sample(random)
+            if step >= samples:
+                changed = random.sample(sorted(params), 2)
+                params = best.params | {name: params[name] for name in changed}
+            candidate = self.candidate(params)
+            if self.fits(candidate) and candidate.memory.trainable_parameters > best.memory.trainable_parameters:
+                best = candidate
+        return best
+
+    def check_attainable(self) -> None:
+        """Makes sure that something fits.
+
+        Raises:
+            OverBudgetError: the least design of the space is over the budget; says what it needs and what would help.
+        """
+        least = self.smallest()
+        if self.fits(least):
+            return
+        design, memory = least.resolved.design, least.memory
+        raise OverBudgetError(
+            f"{format_size(self.budget_bytes)} cannot hold any design of this space: the smallest needs "
+            f"{format_size(memory.ram_bytes)} ({design.resolution} px, {_bits(design.activation_bits)}, last layer "
+            f"alone); largest part: {memory.peak_place}, {format_size(memory.arena_bytes)}."
+            + self._way_out(least.resolved)
+        )
+
+    def _way_out(self, resolved: ResolvedDesign) -> str:
+        """Returns the largest smaller resolution at which the last layer alone fits."""
+        design = resolved.design
+        for resolution in range(design.resolution - 8, 7, -8):
+            smaller = resolve(design.model_copy(update={"resolution": resolution}))
+            if estimate_memory(smaller, classes=self.classes).ram_bytes <= self.budget_bytes:
+                return f" Use a resolution of at most {resolution}, or a larger budget."
+        return " Use a larger budget or a smaller backbone."
+
+
+def _bits(activation_bits: int) -> str:
+    return "int8" if activation_bits == 8 else "fp32"

@@ -1,0 +1,165 @@
+"""The search: proposals are estimated, those that fit and are new are trained, all are recorded.
+
+One study has one objective, validation accuracy, under the hard budget. Memory is known before training, so an
+over-budget proposal costs microseconds: it is told to Optuna as pruned, with its constraint, so that the sampler learns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import optuna
+from optuna.trial import TrialState
+
+from repnet_search.errors import RepnetSearchError
+from repnet_search.results.front import best_under
+from repnet_search.results.record import BASELINES, Outcome, TrialRecord
+from repnet_search.results.storage import study_folder
+from repnet_search.results.study import RECORD_KEY, RecordReader, dump_record
+from repnet_search.search.feasible import Candidate, FeasibleSpace
+from repnet_search.search.propose import Proposal, Proposer
+from repnet_search.search.trained import save_trained
+from repnet_search.spec.files import design_to_yaml, save_text
+from repnet_search.spec.study import StudySpec
+from repnet_search.training.proxy import train_design
+from repnet_search.training.task import Task
+from repnet_search.units import format_size
+
+MEMORY_CONSTRAINT = "ram_bytes_over_budget"
+FAILURES_IN_A_ROW = 5
+WAIT_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a search stops: trained designs of the study in all, and a time of `time.time()`."""
+
+    trials: int
+    deadline: float | None = None
+
+
+Listener = Callable[[TrialRecord], None]
+"""Told of each record as it ends."""
+
+
+class Search:
+    """One worker on a study."""
+
+    def __init__(
+        self, study: optuna.Study, settings: StudySpec, task: Task, feasible: FeasibleSpace, *, worker: int = 0
+    ) -> None:
+        self.study = study
+        self.settings = settings
+        self.task = task
+        self.reader = RecordReader(study)
+        self.proposer = Proposer(study, feasible, seed=settings.training.seed, worker=worker)
+
+    def run(self, limits: Limits, *, listener: Listener) -> None:
+        """Searches until a limit is reached or no new design is found.
+
+        Raises:
+            RepnetSearchError: several trainings in a row failed.
+            KeyboardInterrupt: passed on, the running trial recorded as failed.
+        """
+        failures = 0
+        while limits.deadline is None or time.time() < limits.deadline:
+            records = self.reader.read()
+            waiting = self._waiting_origins()
+            busy = sum(record.outcome is Outcome.RUNNING and record.origin not in BASELINES for record in records)
+            trained = count_trained(records)
+            if trained >= limits.trials and not any(origin in BASELINES for origin in waiting):
+                return
+            if trained + busy >= limits.trials and not any(origin in BASELINES for origin in waiting):
+                time.sleep(WAIT_SECONDS)  # another worker trains the last ones, and may fail
+                continue
+            proposal = self.proposer.next(records, waiting=bool(waiting))
+            if proposal is None:
+                return
+            record = self._evaluate(proposal, records)
+            listener(record)
+            failures = failures + 1 if record.outcome is Outcome.FAILED else 0
+            if failures == FAILURES_IN_A_ROW:
+                raise RepnetSearchError(
+                    f"{failures} trainings in a row failed, the last with: {record.reason} What was finished is kept."
+                )
+
+    def _waiting_origins(self) -> list[str]:
+        queued = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return [trial.user_attrs.get("repnet_origin", "") for trial in queued]
+
+    def _evaluate(self, proposal: Proposal, records: list[TrialRecord]) -> TrialRecord:
+        """Returns the record of a proposal, told to Optuna."""
+        candidate, trial = proposal.candidate, proposal.trial
+        record = _record(proposal)
+        over_bytes = candidate.memory.ram_bytes - self.settings.available_bytes
+        trial.set_constraint(MEMORY_CONSTRAINT, over_bytes)
+        if over_bytes > 0:
+            reason = f"needs {format_size(record.ram_bytes)}, {format_size(over_bytes)} over the budget"
+            return self._tell(trial, replace(record, outcome=Outcome.OVER_BUDGET, reason=reason))
+        known = next((r for r in records if r.design_id == record.design_id and r.outcome is Outcome.TRAINED), None)
+        if known is not None:
+            # The sampler hears the known value again; nothing is trained twice.
+            reason = f"same design as trial {known.number}"
+            repeated = replace(
+                record, outcome=Outcome.REPEATED, validation_accuracy=known.validation_accuracy, reason=reason
+            )
+            return self._tell(trial, repeated)
+        trial.set_user_attr(RECORD_KEY, dump_record(record))
+        return self._tell(trial, self._train(candidate, record, trial))
+
+    def _train(self, candidate: Candidate, record: TrialRecord, trial: optuna.Trial) -> TrialRecord:
+        try:
+            model, result = train_design(candidate.resolved, self.task, self.settings.training)
+        except KeyboardInterrupt:
+            self._tell(trial, replace(record, outcome=Outcome.FAILED, reason="interrupted"))
+            raise
+        except (RepnetSearchError, MemoryError, RuntimeError) as error:
+            # Running out of memory here says nothing about the device: a failure with its reason, never infeasible.
+            return replace(record, outcome=Outcome.FAILED, reason=str(error).splitlines()[0] or type(error).__name__)
+        save_trained(self.study.study_name, record.design_id, model)
+        return replace(
+            record,
+            outcome=Outcome.TRAINED,
+            validation_accuracy=result.validation_accuracy,
+            losses=result.losses,
+            elapsed_seconds=result.elapsed_seconds,
+        )
+
+    def _tell(self, trial: optuna.Trial, record: TrialRecord) -> TrialRecord:
+        trial.set_user_attr(RECORD_KEY, dump_record(record))
+        if record.outcome in (Outcome.TRAINED, Outcome.REPEATED):
+            self.study.tell(trial, record.validation_accuracy)
+            save_best(self.study.study_name, self.settings, self.reader.read())
+        elif record.outcome is Outcome.OVER_BUDGET:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, state=TrialState.FAIL)
+        return record
+
+
+def save_best(study_name: str, settings: StudySpec, records: list[TrialRecord]) -> None:
+    """Writes the best design so far to the study's best.yaml."""
+    best = best_under(records, budget_bytes=settings.available_bytes)
+    if best is not None:
+        save_text(study_folder(study_name) / "best.yaml", design_to_yaml(best.design))
+
+
+def count_trained(records: list[TrialRecord]) -> int:
+    """Returns the trained designs that `--trials` counts: the baselines are left out."""
+    return sum(record.outcome is Outcome.TRAINED and record.origin not in BASELINES for record in records)
+
+
+def _record(proposal: Proposal) -> TrialRecord:
+    candidate = proposal.candidate
+    return TrialRecord(
+        number=proposal.trial.number,
+        outcome=Outcome.RUNNING,
+        origin=proposal.origin,
+        design=candidate.resolved.design,
+        design_id=candidate.resolved.id,
+        ram_bytes=candidate.memory.ram_bytes,
+        terms=candidate.memory.terms,
+        trainable_parameters=candidate.memory.trainable_parameters,
+    )

@@ -1,0 +1,163 @@
+"""YAML in and out for the value classes, with one-sentence errors that name the path inside the file."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from repnet_search.errors import SpecError, suggest
+from repnet_search.spec.design import Design
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+def load_design(path: str | Path) -> Design:
+    """Returns the design of a YAML file.
+
+    Raises:
+        SpecError: the file is missing, is no YAML, or holds an unknown key or a mistyped value.
+    """
+    return load_spec(Design, path)
+
+
+def load_spec(kind: type[Spec], path: str | Path) -> Spec:
+    """Returns the value of a YAML file as an instance of `kind`.
+
+    Raises:
+        SpecError: as for `load_design`.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SpecError(f"The file {path} cannot be read: {reason}.") from error
+    return parse_spec(kind, text, source=str(path))
+
+
+def parse_spec(kind: type[Spec], text: str, *, source: str) -> Spec:
+    """Returns the value of a YAML text; `source` names it in errors.
+
+    Raises:
+        SpecError: the text is no YAML, or holds an unknown key or a mistyped value.
+    """
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise SpecError(f"{source} is not valid YAML: {_first_line(error)}.") from error
+    if not isinstance(value, dict):
+        raise SpecError(f"{source} must be a mapping of fields such as 'connectors:', but is {_kind_of(value)}.")
+    return validate_spec(kind, value, source=source)
+
+
+def validate_spec(kind: type[Spec], value: dict[str, Any], *, source: str) -> Spec:
+    """Returns a mapping as an instance of `kind`.
+
+    Raises:
+        SpecError: an unknown key or a mistyped value, with its path.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        details = _most_telling(error.errors(include_url=False))
+        raise SpecError(f"{source}: {_sentence(kind, details)}") from error
+
+
+def dump_yaml(value: dict[str, Any]) -> str:
+    """Returns a mapping as YAML, keys in their order, scalar lists and small mappings on one line."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # typed as None in ruamel.yaml 0.19
+    yaml.width = 120
+    stream = io.StringIO()
+    yaml.dump(value, stream)
+    return stream.getvalue()
+
+
+def design_to_yaml(design: Design) -> str:
+    """Returns a design as YAML; fields that a connector leaves to `module` are left out."""
+    return dump_yaml(design.model_dump(mode="json", exclude_none=True))
+
+
+def save_text(path: str | Path, text: str) -> None:
+    """Writes a text file so that a half-written one never has the name."""
+    save_bytes(path, text.encode())
+
+
+def save_bytes(path: str | Path, data: bytes) -> None:
+    """Writes a file under a temporary name, then renames it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _most_telling(errors: list[ErrorDetails]) -> ErrorDetails:
+    """Returns the error to show: a misspelt key explains a missing one, so it goes first."""
+    return next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+
+
+def _sentence(kind: type[BaseModel], error: ErrorDetails) -> str:
+    path = _path(error["loc"])
+    if error["type"] == "extra_forbidden":
+        name = str(error["loc"][-1])
+        return f"{path} is not a field here.{suggest(name, _fields_at(kind, error['loc'][:-1]))}"
+    if error["type"] == "missing":
+        return f"{path} is missing and has no default."
+    rule = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{path} must be {rule}, but got {error['input']!r}."
+
+
+def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Returns the field names of the model at a place inside `kind`, found by walking its annotations."""
+    model: type[BaseModel] = kind
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = next(iter(_models_in(field.annotation)), model)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Returns a pydantic location as text.
+
+    >>> _path(("connectors", 2, "after_block"))
+    'connectors[2].after_block'
+    """
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif "[" not in part and "(" not in part and part not in ("int", "literal"):
+            text += f".{part}" if text else part
+    return text
+
+
+def _kind_of(value: object) -> str:
+    return "empty" if value is None else f"a {type(value).__name__}"
+
+
+def _first_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"{problem} (line {mark.line + 1})" if mark is not None else str(problem)

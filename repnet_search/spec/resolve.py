@@ -1,0 +1,270 @@
+"""One form and one id: every field of a design explicit and effective, and the shapes that follow from it.
+
+Two files that mean the same side network, recipe and input resolve to the same design and so to the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from repnet_search.backbones import BlockTable, get_block_table
+from repnet_search.errors import SpecError
+from repnet_search.spec.design import Connector, Design, Exchange, ModuleInput, ModuleSpec, Norm, Recipe
+
+IMAGE_CHANNELS = 3
+CHANNELS_PER_GROUP = 8
+"""Channels of a norm group, where they divide [Cai2020tinytl: group norm for batch size 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleShape:
+    """A Rep-Net module as numbers: r or block input (C_in, S, S) → pooled → mid channels → (C_out, size, size)."""
+
+    after_block: int
+    exchange: Exchange
+    in_channels: int
+    in_size: int
+    pool: int
+    pooled_size: int
+    depth: int
+    mid_channels: int
+    kernel: int
+    groups: tuple[int, ...]
+    norm: Norm
+    mid_norm_groups: int
+    out_norm_groups: int
+    weight_standardisation: bool
+    out_channels: int
+    out_size: int
+    reads_block_input: bool
+
+    @property
+    def resizes(self) -> bool:
+        """Whether the output is resized to the connector's map."""
+        return self.pooled_size != self.out_size
+
+
+@dataclass(frozen=True)
+class ResolvedDesign:
+    """A design with every field explicit and effective, its backbone's table and its modules' shapes."""
+
+    design: Design
+    table: BlockTable
+    modules: tuple[ModuleShape, ...]
+
+    @cached_property
+    def id(self) -> str:
+        """The sha256 of the sorted JSON of the resolved design, without `format`."""
+        value = self.design.model_dump(mode="json", exclude={"format"}, exclude_none=True)
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def short_id(self) -> str:
+        """The first eight characters of the id, as tables show it."""
+        return self.id[:8]
+
+    @property
+    def first_writer(self) -> int | None:
+        """The index of the first module that writes into the backbone, None where none does."""
+        return next((index for index, module in enumerate(self.modules) if module.exchange.writes), None)
+
+    @property
+    def head_reads_stream(self) -> bool:
+        """Whether the head reads pooled r_n beside pooled b: the last connector does not write."""
+        return bool(self.modules) and not self.modules[-1].exchange.writes
+
+    @property
+    def feature_channels(self) -> int:
+        """What the head's linear layer reads."""
+        return self.table.feature_channels + (self.modules[-1].out_channels if self.head_reads_stream else 0)
+
+
+def resolve(design: Design, *, clamp_groups: bool = False) -> ResolvedDesign:
+    """Returns a design in its one explicit and effective form.
+
+    Args:
+        design: as written.
+        clamp_groups: a group count that does not divide is lowered to the next divisor, as a search space wants it;
+            in an explicit file it is an error.
+
+    Raises:
+        SpecError: a connector out of range, doubled or out of order, a group count that does not divide, block_input
+            with another exchange than both, or a map that is pooled away.
+    """
+    backbone = design.backbone
+    table = get_block_table(backbone.name, width_mult=backbone.width_mult, last_conv=backbone.last_conv)
+    _check_connectors(design, table)
+    sizes = table.output_sizes(design.resolution)
+    modules = []
+    connectors = []
+    for index in range(len(design.connectors)):
+        module = _shape_module(design, table, sizes, index, clamp_groups=clamp_groups)
+        modules.append(module)
+        connectors.append(_explicit_connector(module))
+    canonical = Design(
+        backbone=backbone,
+        resolution=design.resolution,
+        activation_bits=design.activation_bits,
+        image_pool=design.image_pool if connectors else 1,
+        connectors=tuple(connectors),
+        module_input=design.module_input if len(connectors) > 1 else ModuleInput.STREAM,
+        train_bias=design.train_bias,
+        recipe=_effective_recipe(design.recipe, head_only=not connectors and not design.train_bias),
+    )
+    return ResolvedDesign(design=canonical, table=table, modules=tuple(modules))
+
+
+def snap_lr(lr: float) -> float:
+    """Returns the nearest learning rate of the grid with 4 steps per decade.
+
+    >>> snap_lr(0.001), snap_lr(0.002)
+    (0.001, 0.00178)
+    """
+    return float(f"{10 ** (round(4 * math.log10(lr)) / 4):.3g}")
+
+
+def _check_connectors(design: Design, table: BlockTable) -> None:
+    last = -1
+    for index, connector in enumerate(design.connectors):
+        field = f"connectors[{index}].after_block"
+        if connector.after_block > table.last_block:
+            raise SpecError(
+                f"{field} must be a block of {table.name} (0..{table.last_block}), but got {connector.after_block}."
+            )
+        if connector.after_block <= last:
+            problem = "repeats" if connector.after_block == last else "comes after"
+            raise SpecError(
+                f"Connectors must be in ascending order, one per block, but {field} is {connector.after_block} and "
+                f"{problem} block {last}; list each block once, earliest first."
+            )
+        last = connector.after_block
+    if design.module_input is ModuleInput.BLOCK_INPUT and len(design.connectors) > 1:
+        for index, connector in enumerate(design.connectors[:-1]):
+            if connector.exchange is not Exchange.BOTH:
+                _refuse_block_input(index, connector.exchange)
+        if not design.connectors[-1].exchange.writes:
+            _refuse_block_input(len(design.connectors) - 1, design.connectors[-1].exchange)
+
+
+def _refuse_block_input(index: int, exchange: Exchange) -> None:
+    raise SpecError(
+        f"module_input: block_input needs every connector to exchange 'both', but connectors[{index}].exchange is "
+        f"'{exchange.value}'; change it, or use module_input: stream."
+    )
+
+
+def _shape_module(
+    design: Design, table: BlockTable, sizes: tuple[int, ...], index: int, *, clamp_groups: bool
+) -> ModuleShape:
+    connector = design.connectors[index]
+    spec = design.module_of(index)
+    block = connector.after_block
+    reads_block_input = index > 0 and design.module_input is ModuleInput.BLOCK_INPUT
+    in_channels, in_size = _module_input(design, table, sizes, index, reads_block_input=reads_block_input)
+    out_channels = table.blocks[block].out_channels
+    pool = min(spec.pool, in_size)
+    pooled = in_size // pool
+    mid = _mid_channels(spec, in_channels if index else out_channels) if spec.depth else 0
+    is_last = index == len(design.connectors) - 1
+    exchange = Exchange.BOTH if is_last and connector.exchange.writes else connector.exchange
+    norm = spec.norm
+    mid_groups = _norm_groups(norm, mid)
+    out_groups = _norm_groups(norm, out_channels)
+    if norm is Norm.GROUP and mid_groups <= 1 and out_groups == 1:
+        norm = Norm.LAYER
+    return ModuleShape(
+        after_block=block,
+        exchange=exchange,
+        in_channels=in_channels,
+        in_size=in_size,
+        pool=pool,
+        pooled_size=pooled,
+        depth=spec.depth,
+        mid_channels=mid,
+        kernel=_odd_at_most(min(spec.kernel, pooled)) if spec.depth else 1,
+        groups=_conv_groups(spec, in_channels, mid, index, clamp=clamp_groups),
+        norm=norm,
+        mid_norm_groups=mid_groups,
+        out_norm_groups=out_groups,
+        weight_standardisation=spec.weight_standardisation,
+        out_channels=out_channels,
+        out_size=sizes[block],
+        reads_block_input=reads_block_input,
+    )
+
+
+def _module_input(
+    design: Design, table: BlockTable, sizes: tuple[int, ...], index: int, *, reads_block_input: bool
+) -> tuple[int, int]:
+    """Returns channels and map side of what module `index` reads."""
+    if index == 0:
+        size = design.resolution // design.image_pool
+        if size < 1:
+            raise SpecError(
+                f"image_pool must leave at least one pixel, but {design.image_pool} does not at resolution "
+                f"{design.resolution}."
+            )
+        return IMAGE_CHANNELS, size
+    block = design.connectors[index].after_block if reads_block_input else design.connectors[index - 1].after_block + 1
+    return table.blocks[block - 1].out_channels, sizes[block - 1]
+
+
+def _mid_channels(spec: ModuleSpec, channels: int) -> int:
+    return max(8, int(spec.width * channels + 4) // 8 * 8)
+
+
+def _odd_at_most(size: int) -> int:
+    return size if size % 2 else max(1, size - 1)
+
+
+def _norm_groups(norm: Norm, channels: int) -> int:
+    """Returns the groups of a group or layer norm over `channels`; 0 where there is nothing to count."""
+    if norm not in (Norm.GROUP, Norm.LAYER) or channels == 0:
+        return 0
+    divides = norm is Norm.GROUP and channels % CHANNELS_PER_GROUP == 0
+    return channels // CHANNELS_PER_GROUP if divides else 1
+
+
+def _conv_groups(spec: ModuleSpec, in_channels: int, mid: int, index: int, *, clamp: bool) -> tuple[int, ...]:
+    """Returns the groups of each k×k convolution; module 1 reads 3 channels, which no useful count divides."""
+    if spec.depth == 0:
+        return ()
+    common = math.gcd(in_channels, mid)
+    if spec.groups == "depthwise":
+        return (common,) + (mid,) * (spec.depth - 1)
+    if common % spec.groups == 0:
+        return (spec.groups,) * spec.depth
+    if not clamp and index > 0:
+        raise SpecError(
+            f"The groups of connectors[{index}]'s module must divide its {in_channels} input and {mid} mid channels, "
+            f"but got {spec.groups}; use a divisor of {common} or 'depthwise'."
+        )
+    groups = max(divisor for divisor in range(1, spec.groups + 1) if common % divisor == 0)
+    return (groups,) * spec.depth
+
+
+def _explicit_connector(module: ModuleShape) -> Connector:
+    """Returns the connector that `resolve` maps to this very module again."""
+    base = module.in_channels if module.in_channels != IMAGE_CHANNELS else module.out_channels
+    uniform = len(set(module.groups)) <= 1
+    return Connector(
+        after_block=module.after_block,
+        exchange=module.exchange,
+        depth=module.depth,
+        width=module.mid_channels / base if module.depth else 1.0,
+        kernel=module.kernel,
+        groups=(module.groups[0] if module.groups else 1) if uniform else "depthwise",
+        pool=module.pool,
+        norm=module.norm,
+        weight_standardisation=module.weight_standardisation,
+    )
+
+
+def _effective_recipe(recipe: Recipe, *, head_only: bool) -> Recipe:
+    ratio = 1.0 if head_only else recipe.head_lr_ratio
+    lr = recipe.lr * recipe.head_lr_ratio if head_only else recipe.lr
+    return recipe.model_copy(update={"lr": snap_lr(lr), "head_lr_ratio": ratio})
