@@ -40,7 +40,7 @@ def create_mobilenet_v2(*, width_mult: float, last_conv: bool) -> BlockTable:
 
 def _inverted_residual(key: str, in_channels: int, out_channels: int, stride: int, expansion: int, stage: int) -> Block:
     hidden = round(in_channels * expansion)
-    convs = []
+    convs: list[Conv] = []
     if expansion != 1:
         convs.append(_conv(f"{key}.{len(convs)}", 0, in_channels, hidden, 1, 1))
     convs.append(_conv(f"{key}.{len(convs)}", 0, hidden, hidden, 3, stride, groups=hidden))

@@ -29,8 +29,7 @@ from repnet_search.errors import RepnetSearchError
 def cli(*, debug: bool) -> None:
     """Find the side network (Rep-Net) that adapts a frozen backbone best within a training-memory budget.
 
-    \b
-    Start with:  repnet-search run --budget 256KB
+    Start with: repnet-search run --budget 256KB
     """
 
 

@@ -56,7 +56,8 @@ class RunPresenter:
             "study": self.name,
             "backbone": f"{_backbone(settings)}, weights {settings.weights.name}, input {settings.weights.input_range}",
             "data": f"{source.name}: {len(source.classes)} classes; {counts} images",
-            "budget": f"{format_size(settings.budget_bytes)} of training memory{reserve} (account arena, micro-batch 1)",
+            "budget": f"{format_size(settings.budget_bytes)} of training memory{reserve} "
+            "(account arena, micro-batch 1)",
             "space": f"{combinations:.3g} combinations of choices; {100 * share:.1f} ± {100 * error:.1f} % of them fit",
             "training": f"{settings.training.epochs} epochs of {settings.training.views} views per image, "
             f"seed {settings.training.seed}, on {self.task.device.type} by {self.workers} "
@@ -119,9 +120,10 @@ class RunPresenter:
         console.print()
         console.print(comparison_table(result.compared, dict(view.tested)))
         where = f" --storage {storage}" if storage else ""
+        half = format_size(winner.ram_bytes // 2).replace(" ", "")
         console.print(
             f"\nThe winner is in {study_folder(view.name) / 'best.yaml'}. Next:\n"
-            f"  repnet-search best --study {view.name} --budget {format_size(winner.ram_bytes // 2).replace(' ', '')}{where}\n"
+            f"  repnet-search best --study {view.name} --budget {half}{where}\n"
             f"  repnet-search export --study {view.name} --to out{where}\n"
             f"  repnet-search dashboard{where}",
             soft_wrap=True,

@@ -44,7 +44,7 @@ SHARE_SAMPLES = 1000
 @click.option(
     "--epochs",
     type=click.IntRange(1, 10_000),
-    default=8,
+    default=6,
     show_default=True,
     help="Passes over the training images' views that each design gets.",
 )

@@ -1,0 +1,1 @@
+"""Trained designs that leave the house."""

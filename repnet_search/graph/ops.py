@@ -66,8 +66,9 @@ class Tensor:
 class Op:
     """An operator: what it reads and writes (tensor indices), and what the readers' rules ask about it.
 
-    `place` names the block or module; `trainable` are the elements of each trainable tensor that it owns (weight first).
-    `input_needs_gradient` and `output_needs_gradient` say whether autograd tracks its first input and its output.
+    `place` names the block or module; `trainable` are the elements of each trainable tensor that it owns, the weight's
+    first. `input_needs_gradient` and `output_needs_gradient` say whether autograd tracks its first input and its
+    output.
     """
 
     kind: OpKind

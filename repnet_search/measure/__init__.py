@@ -1,0 +1,1 @@
+"""What really happens, measured on the running model."""

@@ -67,8 +67,8 @@ def compute_liveness(graph: TrainingGraph) -> Liveness:
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for index, op in enumerate(graph.ops):
-        for tensor in op.reads + op.writes:
-            storage = storage_of[tensor]
+        for touched in op.reads + op.writes:
+            storage = storage_of[touched]
             last[storage] = index
             if storage not in first:
                 first[storage] = index

@@ -20,7 +20,8 @@ class StandardisedConv2d(nn.Conv2d):
         flat = self.weight.reshape(1, self.out_channels, -1)
         # batch_norm over one "sample" standardises each output channel and keeps only mean and 1/σ (timm does the same)
         weight = functional.batch_norm(flat, None, None, training=True, momentum=0.0, eps=1e-6)
-        return self._conv_forward(x, weight.reshape_as(self.weight), self.bias)
+        output: Tensor = self._conv_forward(x, weight.reshape_as(self.weight), self.bias)
+        return output
 
 
 class OutputNorm(nn.Module):

@@ -13,7 +13,7 @@ import torch
 _MISSING_OPERATOR = "operator torchvision::nms does not exist"
 
 try:
-    import torchvision
+    import torchvision  # noqa: TID251 - this is the one place
 except RuntimeError as error:
     if _MISSING_OPERATOR not in str(error):
         raise
@@ -21,6 +21,6 @@ except RuntimeError as error:
     _declared = torch.library.Library("torchvision", "FRAGMENT")
     _declared.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _declared.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision
+    import torchvision  # noqa: TID251
 
 __all__ = ["torchvision"]

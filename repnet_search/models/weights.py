@@ -6,6 +6,7 @@ Nothing that a user gives is ever unpickled.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -85,17 +86,15 @@ def _read(path: Path) -> bytes:
         raise WeightsError(f"The weights {path} cannot be read: {error.strerror}.") from error
     if data.startswith(_PICKLE_STARTS):
         raise WeightsError(
-            f"Weights must be a safetensors file, but {path} is a pickle (as torch.save writes), which may run code when "
-            "opened; convert it where you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
-            "'FILE.safetensors')."
+            f"Weights must be a safetensors file, but {path} is a pickle (as torch.save writes), which may run code "
+            "when opened; convert it where you trust it: "
+            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'FILE.safetensors')."
         )
     return data
 
 
 def _metadata(data: bytes) -> dict[str, str]:
     """Returns the header's `__metadata__` of a safetensors file that is known to be well-formed."""
-    import json
-
     length = int.from_bytes(data[:8], "little")
     metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     return {str(key): str(value) for key, value in metadata.items()}

@@ -1,0 +1,1 @@
+"""Studies as their readers see them: records, fronts, storages."""

@@ -25,6 +25,7 @@ class Origin(StrEnum):
     WIDEST = "widest fitting"
     PAPER = "paper preset, scaled to fit"
     SAMPLER = "sampler"
+    NEIGHBOUR = "near the best"
     STRATUM = "lower memory"
     FEASIBLE = "random feasible"
 

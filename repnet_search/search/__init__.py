@@ -1,0 +1,1 @@
+"""The search: space, proposals, workers. Optuna lives here and in results."""

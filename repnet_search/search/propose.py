@@ -1,4 +1,8 @@
-"""Which design next: the last layer alone, the starts, then Optuna's sampler, strata of lower memory, random samples.
+"""Which design next.
+
+First the starts: the last layer alone in every recipe, the widest and the paper's design that fit, and some random
+designs that fit. Then in turn Optuna's sampler, a neighbour of the best designs, and every fourth time a design for a
+lower stratum of memory, so that the study answers smaller budgets too.
 
 With one worker every choice depends on the study's seed and the trial's number alone, so that a study that went on
 after an interruption is the study that was not interrupted. Fixed proposals go through Optuna's queue, whose entries
@@ -20,11 +24,13 @@ from repnet_search.results.record import BASELINES, Origin, Outcome, TrialRecord
 from repnet_search.search.feasible import Candidate, FeasibleSpace
 
 ORIGIN_KEY = "repnet_origin"
-STARTUP_DESIGNS = 8
-STRATA = (0.75, 0.5, 0.35)
+STARTUP_DESIGNS = 6
+STRATA = (0.75, 0.5, 0.6)
 STRATUM_EVERY = 4
+ELITE = 3
 UNTRAINED_IN_A_ROW = 8
 SAMPLE_TRIES = 3000
+NEIGHBOUR_TRIES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class Proposer:
             waiting: whether its queue holds fixed proposals, which come first.
         """
         number = len(self.study.get_trials(deepcopy=False))
-        if not waiting and not self._queue_random(records, number):
+        if not waiting and not self._queue_fixed(records, number):
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate is chosen: it measured best
@@ -76,18 +82,21 @@ class Proposer:
         origin = Origin(trial.user_attrs.get(ORIGIN_KEY, Origin.SAMPLER.value))
         return Proposal(trial, self.feasible.candidate(dict(trial.params)), origin)
 
-    def _queue_random(self, records: Sequence[TrialRecord], number: int) -> bool:
-        """Queues a random design where one is due; returns False where one is due and none is found."""
+    def _queue_fixed(self, records: Sequence[TrialRecord], number: int) -> bool:
+        """Queues a design of our own where one is due; returns False where one is due and none is found."""
         random = Random(f"{self.seed} {number} {self.worker}")
         seen = {record.design_id for record in records}
         counted = sum(record.outcome is Outcome.TRAINED and record.origin not in BASELINES for record in records)
-        just_trained = bool(records) and records[-1].outcome is Outcome.TRAINED
-        if counted % STRATUM_EVERY == STRATUM_EVERY - 1 and just_trained:
-            share = STRATA[counted // STRATUM_EVERY % len(STRATA)]
-            if self._queue(self._unseen(random, seen, int(share * self.feasible.budget_bytes)), Origin.STRATUM):
-                return True
+        turn = counted % STRATUM_EVERY
+        budget = self.feasible.budget_bytes
         if counted < STARTUP_DESIGNS or _untrained_in_a_row(records) >= UNTRAINED_IN_A_ROW:
-            return self._queue(self._unseen(random, seen, None), Origin.FEASIBLE)
+            return self._queue(self._unseen(random, seen, budget), Origin.FEASIBLE)
+        if turn == STRATUM_EVERY - 1:
+            limit = int(STRATA[counted // STRATUM_EVERY % len(STRATA)] * budget)
+            candidate = self._neighbour(random, seen, records, limit) or self._unseen(random, seen, limit)
+            return self._queue(candidate, Origin.STRATUM) or True
+        if turn % 2:
+            return self._queue(self._neighbour(random, seen, records, budget), Origin.NEIGHBOUR) or True
         return True
 
     def _queue(self, candidate: Candidate | None, origin: Origin) -> bool:
@@ -96,11 +105,27 @@ class Proposer:
         self.study.enqueue_trial(candidate.params, user_attrs={ORIGIN_KEY: origin.value})
         return True
 
-    def _unseen(self, random: Random, seen: set[str], limit: int | None) -> Candidate | None:
+    def _unseen(self, random: Random, seen: set[str], limit: int) -> Candidate | None:
         """Returns a random design within a limit that is not in the study yet."""
         for _ in range(20):
             candidate = self.feasible.sample(random, tries=SAMPLE_TRIES // 20, budget_bytes=limit)
             if candidate is not None and candidate.resolved.id not in seen:
+                return candidate
+        return None
+
+    def _neighbour(
+        self, random: Random, seen: set[str], records: Sequence[TrialRecord], limit: int
+    ) -> Candidate | None:
+        """Returns one of the best designs within a limit with one or two fields changed, still within it and new."""
+        fitting = [record for record in records if record.outcome is Outcome.TRAINED and record.ram_bytes <= limit]
+        best = sorted(fitting, key=lambda record: -(record.validation_accuracy or 0.0))[:ELITE]
+        params = {trial.number: trial.params for trial in self.study.get_trials(deepcopy=False)}
+        for _ in range(NEIGHBOUR_TRIES if best else 0):
+            drawn = self.feasible.space.sample(random)
+            changed = random.sample(sorted(drawn), random.randint(1, 2))
+            parent = params[random.choice(best).number]
+            candidate = self.feasible.candidate(parent | {name: drawn[name] for name in changed})
+            if candidate.memory.ram_bytes <= limit and candidate.resolved.id not in seen:
                 return candidate
         return None
 

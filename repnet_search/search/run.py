@@ -1,7 +1,7 @@
 """The search: proposals are estimated, those that fit and are new are trained, all are recorded.
 
 One study has one objective, validation accuracy, under the hard budget. Memory is known before training, so an
-over-budget proposal costs microseconds: it is told to Optuna as pruned, with its constraint, so that the sampler learns.
+over-budget proposal costs microseconds: Optuna is told of it as pruned, with its constraint, so that TPE learns.
 """
 
 from __future__ import annotations

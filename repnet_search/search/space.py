@@ -25,7 +25,8 @@ from repnet_search.spec.design import (
 from repnet_search.spec.resolve import ResolvedDesign, resolve
 from repnet_search.spec.space import SpaceSpec
 
-Params = dict[str, object]
+Choice = bool | int | float | str | None
+Params = dict[str, Choice]
 """A value for each parameter, by name."""
 
 _PER_HALF = ("depth", "width")
@@ -50,9 +51,9 @@ class SearchSpace:
             name: CategoricalDistribution(choices) for name, choices in self._choices().items() if choices
         }
 
-    def _choices(self) -> dict[str, list[object]]:
+    def _choices(self) -> dict[str, list[Choice]]:
         spec = self.spec
-        choices: dict[str, list[object]] = {
+        choices: dict[str, list[Choice]] = {
             "resolution": list(spec.resolution),
             "activation_bits": list(spec.activation_bits),
             "image_pool": list(spec.image_pool),
@@ -122,10 +123,6 @@ class SearchSpace:
         Its width is halved until the least of the space, then its earliest connectors are dropped; and that at every
         resolution from the largest down, with every recipe.
         """
-        blocks = [
-            next((block for block in self.table.paper_blocks if block in choices), None)
-            for choices in self.stages.values()
-        ]
         base = self._first_choices() | {
             "write": "block_input" if "block_input" in self.spec.write else self.spec.write[0],
             "readers": min(self.spec.readers, key=lambda readers: math.inf if readers == "all" else readers),
@@ -135,19 +132,29 @@ class SearchSpace:
             "image_pool": _nearest(2, self.spec.image_pool),
         }
         depth = _nearest(1, self.spec.module.depth)
-        widths = sorted((width for width in self.spec.module.width if width <= 1.0), reverse=True)
-        shapes = [(blocks, width) for width in widths or [min(self.spec.module.width)]]
-        for dropped in range(1, len(blocks)):
-            shapes.append(([None] * dropped + blocks[dropped:], shapes[-1][1]))
+        base |= {"early_depth": depth, "late_depth": depth}
         return [
-            base
-            | {_stage(stage): block for stage, block in zip(self.stages, placed, strict=True)}
-            | {"early_width": width, "late_width": width, "early_depth": depth, "late_depth": depth}
-            | {"resolution": resolution, "recipe": recipe}
+            base | shape | {"resolution": resolution, "recipe": recipe}
             for resolution in sorted(self.spec.resolution, reverse=True)
-            for placed, width in shapes
+            for shape in self._paper_shapes()
             for recipe in self.recipes
         ]
+
+    def _paper_shapes(self) -> list[Params]:
+        """Returns placements and widths: all of the paper's connectors ever narrower, then ever fewer of them."""
+        blocks: list[int | None] = [
+            next((block for block in self.table.paper_blocks if block in choices), None)
+            for choices in self.stages.values()
+        ]
+        widths = sorted(self.spec.module.width, reverse=True)
+        scaled = [width for width in widths if width <= 1.0] or widths[-1:]
+        shapes = [(blocks, width) for width in scaled]
+        shapes += [([*[None] * dropped, *blocks[dropped:]], scaled[-1]) for dropped in range(1, len(blocks))]
+        params: list[Params] = []
+        for placed, width in shapes:
+            chosen: Params = {_stage(stage): block for stage, block in zip(self.stages, placed, strict=True)}
+            params.append(chosen | {"early_width": width, "late_width": width})
+        return params
 
     def _first_choices(self) -> Params:
         """Returns the first choice of every parameter, no connectors and frozen biases where the space has that."""
@@ -162,7 +169,8 @@ def _stages(spec: SpaceSpec, table: BlockTable) -> dict[int, tuple[int, ...]]:
     for position, block in enumerate(spec.connector_blocks):
         if block > table.last_block:
             raise SpecError(
-                f"connector_blocks[{position}] must be a block of {table.name} (0..{table.last_block}), but got {block}."
+                f"connector_blocks[{position}] must be a block of {table.name} (0..{table.last_block}), "
+                f"but got {block}."
             )
     allowed = set(spec.connector_blocks)
     stages = {index: tuple(block for block in stage if block in allowed) for index, stage in enumerate(table.stages)}
@@ -187,7 +195,7 @@ def _int(value: object) -> int:
     return value
 
 
-def _nearest(wanted: float, choices: tuple[object, ...]) -> object:
+def _nearest(wanted: float, choices: tuple[int | float | str, ...]) -> int | float | str:
     """Returns the choice nearest to a number, in ratio; names come last."""
     return min(
         choices,

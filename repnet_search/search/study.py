@@ -37,8 +37,8 @@ def open_study(name: str, storage: BaseStorage, settings: StudySpec, feasible: F
             enqueue_starts(study, feasible, seed=settings.training.seed)
     except OSError as error:
         raise StudyError(
-            f"Studies are written to {folder.parent}, which is not possible here ({error.strerror}); change to a folder "
-            "that you can write."
+            f"Studies are written to {folder.parent}, which is not possible here ({error.strerror}); change to a "
+            "folder that you can write."
         ) from error
     return study
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
@@ -70,7 +71,7 @@ def run_workers(job: Job, study: optuna.Study, *, count: int, listener: Listener
         )
 
 
-def _watch(workers: list[BaseProcess], study: optuna.Study, listener: Listener) -> None:
+def _watch(workers: Sequence[BaseProcess], study: optuna.Study, listener: Listener) -> None:
     """Tells the listener of new records until all workers have ended, or one has failed."""
     reader = RecordReader(study)
     told = {record.number for record in reader.read() if record.outcome is not Outcome.RUNNING}
@@ -86,7 +87,7 @@ def _watch(workers: list[BaseProcess], study: optuna.Study, listener: Listener) 
             time.sleep(POLL_SECONDS)
 
 
-def _stop(workers: list[BaseProcess]) -> None:
+def _stop(workers: Sequence[BaseProcess]) -> None:
     for worker in workers:
         if worker.is_alive():
             worker.terminate()

@@ -18,6 +18,9 @@ from repnet_search.spec.design import Design
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
+# What pydantic puts into a location beside fields and positions, for fields of several kinds.
+_KINDS = ("int", "float", "str", "bool", "tuple")
+
 
 def load_design(path: str | Path) -> Design:
     """Returns the design of a YAML file.
@@ -66,8 +69,7 @@ def validate_spec(kind: type[Spec], value: dict[str, Any], *, source: str) -> Sp
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        details = _most_telling(error.errors(include_url=False))
-        raise SpecError(f"{source}: {_sentence(kind, details)}") from error
+        raise SpecError(f"{source}: {_sentence(kind, error.errors(include_url=False))}") from error
 
 
 def dump_yaml(value: dict[str, Any]) -> str:
@@ -106,20 +108,21 @@ def save_bytes(path: str | Path, data: bytes) -> None:
         raise
 
 
-def _most_telling(errors: list[ErrorDetails]) -> ErrorDetails:
-    """Returns the error to show: a misspelt key explains a missing one, so it goes first."""
-    return next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
-
-
-def _sentence(kind: type[BaseModel], error: ErrorDetails) -> str:
+def _sentence(kind: type[BaseModel], errors: list[ErrorDetails]) -> str:
+    """Returns the most telling error: a misspelt key explains a missing one, so it goes first."""
+    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     path = _path(error["loc"])
     if error["type"] == "extra_forbidden":
-        name = str(error["loc"][-1])
-        return f"{path} is not a field here.{suggest(name, _fields_at(kind, error['loc'][:-1]))}"
+        return f"{path} is not a field here.{suggest(str(error['loc'][-1]), _fields_at(kind, error['loc'][:-1]))}"
     if error["type"] == "missing":
         return f"{path} is missing and has no default."
-    rule = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{path} must be {rule}, but got {error['input']!r}."
+    # A field of several kinds has an error for each, at the same path.
+    rules = [_rule(other) for other in errors if _path(other["loc"]) == path]
+    return f"{path} must be {' or '.join(dict.fromkeys(rules))}, but got {error['input']!r}."
+
+
+def _rule(error: ErrorDetails) -> str:
+    return error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
@@ -148,7 +151,7 @@ def _path(location: tuple[int | str, ...]) -> str:
     for part in location:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif "[" not in part and "(" not in part and part not in ("int", "literal"):
+        elif part.isidentifier() and part not in _KINDS:
             text += f".{part}" if text else part
     return text
 

@@ -1,0 +1,1 @@
+"""Proxy training in the exact recipe."""

@@ -34,7 +34,7 @@ class UpdateRule:
         self.scale = 1.0
         heads = {id(parameter) for parameter in head}
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._lr = {
+        self._lr: dict[Tensor, float] = {
             parameter: recipe.lr * (recipe.head_lr_ratio if id(parameter) in heads else 1.0)
             for parameter in self.parameters
         }

@@ -35,7 +35,7 @@ class Recipe:
     seed: int = 0
     train_images: int = 40_000
     held_out_images: int = 2_000
-    epochs: int = 12
+    epochs: int = 6
     batch_images: int = 128
     peak_rate: float = 3e-3
     warmup_steps: int = 200
@@ -86,7 +86,7 @@ def measure_accuracy(net: LettersNet, *, images: Tensor, labels: Tensor) -> floa
 
 def train(net: LettersNet, *, images: Tensor, labels: Tensor, held_out: tuple[Tensor, Tensor], recipe: Recipe) -> float:
     """Trains the net in place; returns its accuracy on the augmented images of the last epoch, in train mode."""
-    net.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.train().to(memory_format=torch.channels_last)
     optimizer = create_optimizer(net, recipe=recipe)
     generator = torch.Generator().manual_seed(recipe.seed + 1)
     per_epoch = len(images) // recipe.batch_images
@@ -100,7 +100,7 @@ def train(net: LettersNet, *, images: Tensor, labels: Tensor, held_out: tuple[Te
             logits = net(picture.contiguous(memory_format=torch.channels_last))
             loss = functional.cross_entropy(logits, labels[batch], label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             right += int((logits.argmax(1) == labels[batch]).sum())
         share = right / len(order)

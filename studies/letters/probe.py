@@ -49,7 +49,7 @@ def fit_head(features: Tensor, *, labels: Tensor, steps: int = 2000) -> nn.Linea
     for _ in range(steps):
         loss = functional.cross_entropy(head(features), labels)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return head
 
@@ -82,7 +82,7 @@ def measure_fine_tuned(weights: Path, *, resolution_pixels: int, steps: int = 30
     for _ in range(steps):
         loss = functional.cross_entropy(net(images[train]), labels[train])
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
     guesses = net.head(extract(net, images=images[test])).argmax(1)

@@ -1,0 +1,127 @@
+"""A small study, written as a search writes it, and the page over it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import optuna
+import pytest
+import streamlit as st
+from optuna.trial import TrialState, create_trial
+from streamlit.testing.v1 import AppTest
+
+from repnet_search import Design, Origin, Outcome, TrialRecord
+from repnet_search.results.storage import open_storage
+from repnet_search.results.study import RECORD_KEY, SETTINGS_KEY, dump_record
+from repnet_search.spec.design import BackboneSpec, Connector, Norm
+from repnet_search.spec.space import ModuleChoices, SpaceSpec
+from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec
+from repnet_search.spec.training import TrainingSpec
+
+BROWSER = Path(__file__).parents[2] / "app" / "browser.py"
+KIB = 1024
+
+OpenPage = Callable[..., AppTest]
+RecordStudy = Callable[..., str]
+
+
+def make_record(
+    number: int,
+    *,
+    ram_kib: int,
+    accuracy: float | None = None,
+    origin: Origin = Origin.SAMPLER,
+    outcome: Outcome = Outcome.TRAINED,
+    reason: str = "",
+) -> TrialRecord:
+    """Returns a record whose design has `number` connectors."""
+    design = Design(connectors=tuple(Connector(after_block=block) for block in range(number)))
+    return TrialRecord(
+        number=number,
+        outcome=outcome,
+        origin=origin,
+        design=design,
+        design_id=f"{number:08x}" + "0" * 56,
+        ram_bytes=ram_kib * KIB,
+        terms=(("arena", ram_kib * KIB - 1000), ("parameters", 1000)),
+        trainable_parameters=1130,
+        validation_accuracy=accuracy,
+        losses=(1.5, 0.5) if outcome is Outcome.TRAINED else (),
+        elapsed_seconds=1.25,
+        reason=reason,
+    )
+
+
+RECORDS = (
+    make_record(0, ram_kib=64, accuracy=0.68, origin=Origin.LAST_LAYER),
+    make_record(1, ram_kib=250, accuracy=0.81, origin=Origin.WIDEST),
+    make_record(2, ram_kib=205, accuracy=0.875, origin=Origin.PAPER),
+    make_record(3, ram_kib=140, accuracy=0.79),
+    make_record(4, ram_kib=300, outcome=Outcome.OVER_BUDGET, reason="44.0 KiB over the budget"),
+    make_record(5, ram_kib=100, outcome=Outcome.FAILED, reason="The loss became nan in epoch 1."),
+)
+
+
+def make_settings(*, data: str = "digits") -> StudySpec:
+    return StudySpec(
+        budget_bytes=256 * KIB,
+        backbone=BackboneSpec(),
+        weights=WeightsSpec(name="letters", sha256="0" * 64, input_range="-1,1"),
+        data=DataSpec(name=data, sha256="0" * 64, classes=10),
+        space=SpaceSpec(module=ModuleChoices(norm=(Norm.GROUP,))),
+        training=TrainingSpec(epochs=2),
+    )
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> str:
+    return str(tmp_path / "journal.log")
+
+
+@pytest.fixture
+def record_study(storage: str) -> RecordStudy:
+    """Returns a function that writes a study into `storage` and returns the storage."""
+
+    def record(name: str = "first", *, records: Iterable[TrialRecord] = RECORDS, data: str = "digits") -> str:
+        backend = open_storage(storage, create=True)
+        study = optuna.create_study(study_name=name, storage=backend, direction="maximize")
+        study.set_user_attr(SETTINGS_KEY, make_settings(data=data).model_dump(mode="json"))
+        for item in records:
+            attributes = {RECORD_KEY: dump_record(item)}
+            if item.validation_accuracy is None:
+                study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
+            else:
+                study.add_trial(create_trial(value=item.validation_accuracy, user_attrs=attributes))
+        return storage
+
+    return record
+
+
+@pytest.fixture
+def open_page(monkeypatch: pytest.MonkeyPatch) -> OpenPage:
+    """Returns a function that opens the page over a storage, as `repnet-search dashboard` starts it."""
+    monkeypatch.syspath_prepend(str(BROWSER.parent))
+    st.cache_resource.clear()
+
+    def open_it(storage: str | None, *, study: str | None = None) -> AppTest:
+        monkeypatch.setattr(sys, "argv", [str(BROWSER), *([storage] if storage is not None else [])])
+        page = AppTest.from_file(BROWSER, default_timeout=30)
+        if study is not None:
+            page.query_params["study"] = study
+        return page.run()
+
+    return open_it
+
+
+def texts(page: AppTest) -> list[str]:
+    return [text.value for text in page.text]
+
+
+def metrics(page: AppTest) -> dict[str, list[str]]:
+    """Returns the page's numbers by their heading, in their order."""
+    found: dict[str, list[str]] = {}
+    for metric in page.metric:
+        found.setdefault(metric.label, []).append(metric.value)
+    return found
