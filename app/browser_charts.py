@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 import plotly.graph_objects as go
 
 _BLUE: Final = "#0072B2"

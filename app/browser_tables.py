@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 import repnet_search
 from repnet_search import Design, Origin, Outcome, StudyView, TrialRecord

@@ -25,6 +25,7 @@ def dashboard(*, storage: str | None, port: int) -> None:
         "server.address": "127.0.0.1",
         "server.port": str(port),
         "server.fileWatcherType": "none",
+        "client.toolbarMode": "minimal",
         "browser.gatherUsageStats": "false",
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]

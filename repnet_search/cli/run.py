@@ -44,14 +44,14 @@ SHARE_SAMPLES = 1000
 @click.option(
     "--epochs",
     type=click.IntRange(1, 10_000),
-    default=6,
+    default=10,
     show_default=True,
     help="Passes over the training images' views that each design gets.",
 )
 @click.option(
     "--views",
     type=click.IntRange(1, 64),
-    default=4,
+    default=8,
     show_default=True,
     help="Views of each training image: itself, and slightly turned, scaled and shifted copies.",
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -26,6 +28,7 @@ def open_storage(storage: str | None, *, create: bool = False) -> BaseStorage:
         StudyError: it is missing, cannot be read or written, or is not a storage of studies.
     """
     if storage is not None and "://" in storage:
+        _check_sqlite(storage, create=create)
         return _open_url(storage)
     path = Path(storage) if storage is not None else STUDIES_FOLDER / JOURNAL_NAME
     if path.is_dir():
@@ -80,6 +83,24 @@ def _open_url(url: str) -> BaseStorage:
     except Exception as error:  # whatever a database driver raises: it is the user's URL that decides which
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StudyError(f"The storage {_without_password(url)} cannot be opened: {reason}.") from error
+
+
+def _check_sqlite(url: str, *, create: bool) -> None:
+    """Refuses an SQLite file that is missing or another program's: opening it would make or change it."""
+    if not url.startswith("sqlite:///") or "?" in url:
+        return
+    path = Path(url.removeprefix("sqlite:///"))
+    if not path.is_file() or path.stat().st_size == 0:
+        if not create:
+            raise StudyError(f"There is no study storage at {url}; 'repnet-search run' makes one.")
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise StudyError(f"{url} is not a storage of studies ({error}); name another with --storage.") from error
+    if not {"studies", "trials", "version_info"} <= names:
+        raise StudyError(f"{url} is not a storage of studies; name another with --storage.")
 
 
 def _without_password(url: str) -> str:

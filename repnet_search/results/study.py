@@ -88,10 +88,23 @@ def read_settings(study: optuna.Study) -> StudySpec:
 
 
 def read_record(trial: FrozenTrial) -> TrialRecord | None:
-    """Returns a trial's record, None where the trial was cut off before it had one."""
+    """Returns a trial's record, None where the trial was cut off before it had one.
+
+    Raises:
+        StudyError: the record is damaged, or another version's.
+    """
     value = trial.user_attrs.get(RECORD_KEY)
     if value is None:
         return None
+    try:
+        return _parse_record(trial, value)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(
+            f"The record of trial {trial.number} cannot be read; it may be damaged or come from another version."
+        ) from error
+
+
+def _parse_record(trial: FrozenTrial, value: dict[str, Any]) -> TrialRecord:
     outcome = Outcome(value["outcome"])
     if outcome is Outcome.RUNNING and trial.state is TrialState.FAIL:
         outcome = Outcome.FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
 
@@ -10,6 +11,8 @@ from repnet_search.memory import MemoryEstimate, estimate_lower_bound, estimate_
 from repnet_search.search.space import Params, SearchSpace
 from repnet_search.spec.resolve import ResolvedDesign, resolve
 from repnet_search.units import format_size
+
+SAMPLE_TRIES = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,22 @@ class FeasibleSpace:
         """Returns whether a candidate is within the budget."""
         return candidate.memory.ram_bytes <= self.budget_bytes
 
-    def sample(self, random: Random, *, tries: int, budget_bytes: int | None = None) -> Candidate | None:
-        """Returns a uniform sample of the designs within a budget (None: the study's), None where no try finds one."""
-        limit = self.budget_bytes if budget_bytes is None else budget_bytes
-        for _ in range(tries):
-            params = self.space.sample(random)
-            if estimate_lower_bound(self.space.design(params), classes=self.classes) <= limit:
+    def sample(
+        self, random: Random, *, limit_bytes: int, seen: Collection[str], fixed: Params | None = None
+    ) -> Candidate | None:
+        """Returns a uniform sample of the designs within a limit, None where no try finds one.
+
+        Args:
+            random: what it is drawn from.
+            limit_bytes: training memory that it may take.
+            seen: ids that are not wanted.
+            fixed: values that are not drawn.
+        """
+        for _ in range(SAMPLE_TRIES):
+            params = self.space.sample(random) | (fixed or {})
+            if estimate_lower_bound(self.space.design(params), classes=self.classes) <= limit_bytes:
                 candidate = self.candidate(params)
-                if candidate.memory.ram_bytes <= limit:
+                if candidate.memory.ram_bytes <= limit_bytes and candidate.resolved.id not in seen:
                     return candidate
         return None
 

@@ -24,12 +24,11 @@ from repnet_search.results.record import BASELINES, Origin, Outcome, TrialRecord
 from repnet_search.search.feasible import Candidate, FeasibleSpace
 
 ORIGIN_KEY = "repnet_origin"
-STARTUP_DESIGNS = 6
+STARTUP_DESIGNS = 8
 STRATA = (0.75, 0.5, 0.6)
 STRATUM_EVERY = 4
 ELITE = 3
 UNTRAINED_IN_A_ROW = 8
-SAMPLE_TRIES = 3000
 NEIGHBOUR_TRIES = 200
 
 
@@ -90,10 +89,16 @@ class Proposer:
         turn = counted % STRATUM_EVERY
         budget = self.feasible.budget_bytes
         if counted < STARTUP_DESIGNS or _untrained_in_a_row(records) >= UNTRAINED_IN_A_ROW:
-            return self._queue(self._unseen(random, seen, budget), Origin.FEASIBLE)
+            exchanges = self.feasible.space.exchanges
+            turn = sum(record.origin is Origin.FEASIBLE for record in records) % len(exchanges)
+            candidate = self.feasible.sample(random, limit_bytes=budget, seen=seen, fixed=exchanges[turn])
+            # A way of exchanging may not fit at all; then any will do.
+            candidate = candidate or self.feasible.sample(random, limit_bytes=budget, seen=seen)
+            return self._queue(candidate, Origin.FEASIBLE)
         if turn == STRATUM_EVERY - 1:
             limit = int(STRATA[counted // STRATUM_EVERY % len(STRATA)] * budget)
-            candidate = self._neighbour(random, seen, records, limit) or self._unseen(random, seen, limit)
+            candidate = self._neighbour(random, seen, records, limit)
+            candidate = candidate or self.feasible.sample(random, limit_bytes=limit, seen=seen)
             return self._queue(candidate, Origin.STRATUM) or True
         if turn % 2:
             return self._queue(self._neighbour(random, seen, records, budget), Origin.NEIGHBOUR) or True
@@ -104,14 +109,6 @@ class Proposer:
             return False
         self.study.enqueue_trial(candidate.params, user_attrs={ORIGIN_KEY: origin.value})
         return True
-
-    def _unseen(self, random: Random, seen: set[str], limit: int) -> Candidate | None:
-        """Returns a random design within a limit that is not in the study yet."""
-        for _ in range(20):
-            candidate = self.feasible.sample(random, tries=SAMPLE_TRIES // 20, budget_bytes=limit)
-            if candidate is not None and candidate.resolved.id not in seen:
-                return candidate
-        return None
 
     def _neighbour(
         self, random: Random, seen: set[str], records: Sequence[TrialRecord], limit: int

@@ -19,7 +19,7 @@ from repnet_search.results.record import BASELINES, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import RECORD_KEY, RecordReader, dump_record
 from repnet_search.search.feasible import Candidate, FeasibleSpace
-from repnet_search.search.propose import Proposal, Proposer
+from repnet_search.search.propose import ORIGIN_KEY, Proposal, Proposer
 from repnet_search.search.trained import save_trained
 from repnet_search.spec.files import design_to_yaml, save_text
 from repnet_search.spec.study import StudySpec
@@ -77,6 +77,9 @@ class Search:
             proposal = self.proposer.next(records, waiting=bool(waiting))
             if proposal is None:
                 return
+            if self._is_surplus(proposal, limits):
+                self.study.tell(proposal.trial, state=TrialState.FAIL)
+                continue
             record = self._evaluate(proposal, records)
             listener(record)
             failures = failures + 1 if record.outcome is Outcome.FAILED else 0
@@ -85,9 +88,17 @@ class Search:
                     f"{failures} trainings in a row failed, the last with: {record.reason} What was finished is kept."
                 )
 
+    def _is_surplus(self, proposal: Proposal, limits: Limits) -> bool:
+        """Returns whether other workers began enough trainings between our look at the study and this proposal."""
+        if proposal.origin in BASELINES:
+            return False
+        records = [record for record in self.reader.read() if record.number < proposal.trial.number]
+        busy = sum(record.outcome is Outcome.RUNNING and record.origin not in BASELINES for record in records)
+        return count_trained(records) + busy >= limits.trials
+
     def _waiting_origins(self) -> list[str]:
         queued = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return [trial.user_attrs.get("repnet_origin", "") for trial in queued]
+        return [trial.user_attrs.get(ORIGIN_KEY, "") for trial in queued]
 
     def _evaluate(self, proposal: Proposal, records: list[TrialRecord]) -> TrialRecord:
         """Returns the record of a proposal, told to Optuna."""

@@ -11,6 +11,7 @@ from repnet_search.spec.design import (
     Depth,
     Groups,
     Kernel,
+    Norm,
     NormChoice,
     Pool,
     Recipe,
@@ -34,7 +35,7 @@ class ModuleChoices(SpecModel):
     kernel: Annotated[tuple[Kernel, ...], _Choices] = (3, 5)
     groups: Annotated[tuple[Groups, ...], _Choices] = (1, 2, 4, "depthwise")
     pool: Annotated[tuple[Pool, ...], _Choices] = (1, 2, 4)
-    norm: Annotated[tuple[NormChoice, ...], _Choices] = ("group",)  # type: ignore[assignment]
+    norm: Annotated[tuple[NormChoice, ...], _Choices] = (Norm.GROUP,)
     weight_standardisation: Annotated[tuple[bool, ...], _Choices] = (False,)
 
 

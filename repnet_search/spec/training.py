@@ -12,6 +12,6 @@ from repnet_search.spec.design import SpecModel
 class TrainingSpec(SpecModel):
     """Proxy training: epochs over the training images' views, cosine schedule to 0; the recipe is the design's."""
 
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 6
-    views: Annotated[int, Field(ge=1, le=64)] = 4
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
+    views: Annotated[int, Field(ge=1, le=64)] = 8
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

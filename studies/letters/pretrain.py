@@ -86,7 +86,8 @@ def measure_accuracy(net: LettersNet, *, images: Tensor, labels: Tensor) -> floa
 
 def train(net: LettersNet, *, images: Tensor, labels: Tensor, held_out: tuple[Tensor, Tensor], recipe: Recipe) -> float:
     """Trains the net in place; returns its accuracy on the augmented images of the last epoch, in train mode."""
-    net.train().to(memory_format=torch.channels_last)
+    net.train()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.13 types Module.to without it
     optimizer = create_optimizer(net, recipe=recipe)
     generator = torch.Generator().manual_seed(recipe.seed + 1)
     per_epoch = len(images) // recipe.batch_images

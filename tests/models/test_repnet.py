@@ -60,9 +60,10 @@ def test_every_design_starts_as_exactly_the_frozen_backbone(seed: int, task: Tas
     with torch.no_grad():
         model(x)
         plain = FrozenBackbone(resolved.table, task.weights.tensors)(x).mean(dim=(2, 3))
-    assert torch.equal(seen[0][:, : plain.shape[1]], functional.adaptive_avg_pool2d(
-        FrozenBackbone(resolved.table, task.weights.tensors)(x), 1
-    ).flatten(1))
+    assert torch.equal(
+        seen[0][:, : plain.shape[1]],
+        functional.adaptive_avg_pool2d(FrozenBackbone(resolved.table, task.weights.tensors)(x), 1).flatten(1),
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -83,7 +83,9 @@ def test_values_that_are_not_finite_are_refused(full: Path, tmp_path: Path) -> N
 
 def test_half_precision_is_read(full: Path, tmp_path: Path) -> None:
     path = tmp_path / "half.safetensors"
-    save_file({name: value.half() if value.is_floating_point() else value for name, value in load_file(full).items()}, path)
+    save_file(
+        {name: value.half() if value.is_floating_point() else value for name, value in load_file(full).items()}, path
+    )
     assert load_weights(BackboneSpec(), path=path).tensors["features.0.0.weight"].dtype is torch.float32
 
 
@@ -107,7 +109,9 @@ def test_what_is_no_safetensors_file_is_refused(data: bytes, tmp_path: Path) -> 
         load_weights(BackboneSpec(), path=path)
 
 
-@pytest.mark.parametrize("save", [lambda state, path: torch.save(state, path), lambda state, path: path.write_bytes(pickle.dumps(1))])
+@pytest.mark.parametrize(
+    "save", [lambda state, path: torch.save(state, path), lambda state, path: path.write_bytes(pickle.dumps(1))]
+)
 def test_a_pickle_is_never_opened(save: object, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     save({"a": torch.zeros(1)}, path)  # type: ignore[operator]

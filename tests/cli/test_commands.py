@@ -1,0 +1,101 @@
+"""The commands as the README shows them, on the embedded default."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Run
+
+QUICK = ("--budget", "160KB", "--trials", "3", "--epochs", "1", "--views", "1", "--workers", "1", "--study", "mine")
+
+
+def test_the_help_lists_the_commands(cli: Run) -> None:
+    done = cli("--help")
+    assert done.code == 0
+    for command in ("run", "best", "train", "estimate", "export", "evaluate", "dashboard", "studies", "spaces"):
+        assert f"  {command} " in done.out
+        assert cli(command, "--help").code == 0
+
+
+def test_run_best_export_evaluate(cli: Run, workplace: Path) -> None:
+    done = cli("run", *QUICK)
+    assert done.code == 0, done.err
+    for part in (
+        "backbone",
+        "budget",
+        "combinations",
+        "Pareto front",
+        "Winner",
+        "arena",
+        "last layer alone",
+        "widest fitting",
+        "repnet-search export --study mine",
+    ):
+        assert part in done.out
+    assert "\x1b[" not in done.out
+    again = cli("run", *QUICK)
+    assert again.code == 0
+    assert "3 designs trained" in again.out
+    assert again.out.count("1/3") == 0
+
+    best = cli("best", "--study", "mine", "--budget", "100KB", "--json")
+    answer = json.loads(best.out)
+    assert answer["design"]["ram_bytes"] <= 100 * 1024
+    assert "connectors:" in cli("best", "--study", "mine").out
+
+    assert cli("export", "--study", "mine", "--to", "out").code == 0
+    assert cli("export", "--study", "mine", "--to", "out").code == 1
+    assert cli("export", "--study", "mine", "--to", "out", "--force").code == 0
+    evaluated = json.loads(cli("evaluate", "out", "--json").out)
+    assert evaluated["images"] == 1297
+    assert sum(map(sum, evaluated["confusion"])) == 1297
+    table = cli("evaluate", "out", "--split", "all")
+    assert "of 1797 images right" in table.out
+    studies = json.loads(cli("studies", "--json").out)
+    assert studies[0]["trained"] == 3
+
+
+def test_run_prints_json_alone_on_stdout(cli: Run) -> None:
+    done = cli("run", *QUICK, "--json")
+    report = json.loads(done.out)
+    assert report["counts"]["trained"] >= 3
+    assert set(report["compared"]) == {"winner", "last layer alone", "widest fitting"}
+    assert all(0 <= item["test_accuracy"] <= 1 for item in report["compared"].values())
+    assert report["compared"]["winner"]["ram_bytes"] <= 160 * 1024
+    assert "budget" in done.err
+
+
+def test_the_winner_is_a_design_that_trains_again(cli: Run, workplace: Path) -> None:
+    cli("run", *QUICK)
+    best = workplace / "repnet-studies" / "mine" / "best.yaml"
+    estimate = json.loads(cli("estimate", best, "--json").out)
+    assert estimate["memory"]["ram_bytes"] == sum(estimate["memory"]["terms"].values())
+    done = cli("train", best, "--epochs", "1", "--views", "1", "--to", "trained")
+    assert done.code == 0, done.err
+    assert "on the test images" in done.out
+    assert cli("evaluate", "trained").code == 0
+
+
+def test_an_edited_design_trains(cli: Run, workplace: Path) -> None:
+    (workplace / "mine.yaml").write_text(
+        "connectors:\n- {after_block: 10, exchange: to_repnet}\n- {after_block: 17}\nresolution: 32\n"
+        "recipe: {optimizer: adam, accumulate: 16, lr: 0.01}\n"
+    )
+    report = json.loads(cli("train", "mine.yaml", "--epochs", "2", "--views", "1", "--json").out)
+    assert 0 < report["accuracy"]["test"] <= 1
+    assert report["ram_bytes"] == sum(report["terms"].values())
+
+
+def test_estimate_shows_the_terms_and_the_peak(cli: Run, workplace: Path) -> None:
+    (workplace / "mine.yaml").write_text("connectors: []\n")
+    done = cli("estimate", "mine.yaml", "--budget", "256KB")
+    assert done.code == 0
+    for part in ("arena", "parameters", "block 2, conv, forward", "139.4 KiB of 256.0 KiB", "1130 trainable"):
+        assert part in done.out
+
+
+def test_lists(cli: Run) -> None:
+    assert "mobilenet_v2" in cli("backbones").out
+    assert [row["space"] for row in json.loads(cli("spaces", "--json").out)] == ["default", "paper", "tiny"]
+    assert "connector_blocks:" in cli("spaces", "default").out

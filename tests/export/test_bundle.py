@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import repnet_search
+from repnet_search.data import Split
+from repnet_search.errors import DataError, RepnetSearchError, SpecError
+from repnet_search.export.bundle import load_model, save_bundle
+from repnet_search.export.evaluate import evaluate_bundle
+from repnet_search.memory import estimate_memory
+from repnet_search.models.repnet import RepNet
+from repnet_search.spec import Optimizer, Recipe, ResolvedDesign, resolve
+from repnet_search.spec.training import TrainingSpec
+from repnet_search.training.proxy import measure_test_accuracy, train_design
+from repnet_search.training.task import Task
+from tests.designs import six_connectors
+
+RECIPE = Recipe(optimizer=Optimizer.NORMALISED_SGD, accumulate=16, lr=0.01)
+
+
+@pytest.fixture(scope="module")
+def trained(task: Task) -> tuple[ResolvedDesign, RepNet]:
+    resolved = resolve(six_connectors().model_copy(update={"recipe": RECIPE}))
+    return resolved, train_design(resolved, task, TrainingSpec(epochs=2, views=1))[0]
+
+
+def save(folder: Path, trained: tuple[ResolvedDesign, RepNet], task: Task, *, force: bool = False) -> Path:
+    resolved, model = trained
+    memory = estimate_memory(resolved, classes=10)
+    save_bundle(folder, resolved, model, task, memory, accuracies={"validation": 0.5}, force=force)
+    return folder
+
+
+def test_the_three_lines_of_the_readme_load_it(
+    tmp_path: Path, trained: tuple[ResolvedDesign, RepNet], task: Task
+) -> None:
+    folder = save(tmp_path / "out", trained, task)
+    design = repnet_search.load_design(folder / "design.yaml")
+    model = repnet_search.load_model(folder)
+    assert resolve(design).id == trained[0].id
+    images = task.source.load(Split.VALIDATION, resolution=48).images[:4]
+    with torch.no_grad():
+        expected = trained[1].eval()(task.weights.input_range.normalise(images))
+        torch.testing.assert_close(model(images), expected)
+    assert model.labels == task.source.classes
+    assert "repnet_search.load_model" in (folder / "README.md").read_text()
+
+
+def test_the_reports_say_what_the_account_says(
+    tmp_path: Path, trained: tuple[ResolvedDesign, RepNet], task: Task
+) -> None:
+    folder = save(tmp_path / "out", trained, task)
+    memory = json.loads((folder / "memory.json").read_text())
+    assert memory["ram_bytes"] == estimate_memory(trained[0], classes=10).ram_bytes == sum(memory["terms"].values())
+    info = json.loads((folder / "bundle.json").read_text())
+    assert info["data"]["sha256"] == task.source.sha256()
+    assert {path.name for path in folder.iterdir()} == {
+        "design.yaml",
+        "trained.safetensors",
+        "backbone.safetensors",
+        "memory.json",
+        "bundle.json",
+        "README.md",
+    }
+
+
+def test_an_existing_folder_is_replaced_only_when_asked(
+    tmp_path: Path, trained: tuple[ResolvedDesign, RepNet], task: Task
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("precious")
+    with pytest.raises(RepnetSearchError, match="exists already; name another one, or replace it with --force"):
+        save(folder, trained, task)
+    assert (folder / "mine.txt").read_text() == "precious"
+    save(folder, trained, task, force=True)
+    assert not (folder / "mine.txt").exists()
+
+
+def test_a_bundle_that_cannot_be_finished_leaves_nothing(
+    tmp_path: Path, trained: tuple[ResolvedDesign, RepNet], task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("repnet_search.export.bundle._write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path / "out", trained, task)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["design.yaml", "bundle.json", "backbone.safetensors", "trained.safetensors"])
+def test_a_damaged_bundle_is_one_sentence(
+    name: str, tmp_path: Path, trained: tuple[ResolvedDesign, RepNet], task: Task
+) -> None:
+    folder = save(tmp_path / "out", trained, task)
+    (folder / name).write_text("{")
+    with pytest.raises(SpecError, match=name):
+        load_model(folder)
+    (folder / name).unlink()
+    with pytest.raises(SpecError, match=f"has no {name}"):
+        load_model(folder)
+
+
+def test_evaluation_counts_as_the_training_does(
+    tmp_path: Path, trained: tuple[ResolvedDesign, RepNet], task: Task
+) -> None:
+    model = load_model(save(tmp_path / "out", trained, task))
+    result = evaluate_bundle(model, task.source, splits=(Split.TEST,))
+    assert result.images == 1297
+    assert result.accuracy == pytest.approx(measure_test_accuracy(trained[1], task, resolution=48))
+    assert (
+        result.confusion.sum(dim=1).tolist()
+        == torch.bincount(task.source.load(Split.TEST, resolution=32).labels).tolist()
+    )
+    shares = [share for share in result.class_accuracies if share is not None]
+    assert result.balanced_accuracy == pytest.approx(sum(shares) / 10)
+
+
+def test_images_of_an_unknown_class_are_refused(
+    tmp_path: Path, trained: tuple[ResolvedDesign, RepNet], task: Task
+) -> None:
+    model = load_model(save(tmp_path / "out", trained, task))
+    model.labels = tuple("0123456789")[:9] + ("ten",)
+    with pytest.raises(DataError, match="'9' is not"):
+        evaluate_bundle(model, task.source, splits=(Split.TEST,))

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from repnet_search.errors import StudyError
+from repnet_search.results.front import best_under, pareto_front
+from repnet_search.results.record import Origin, Outcome
+from repnet_search.results.storage import open_storage
+from repnet_search.results.study import list_studies, load_study
+from repnet_search.search import run as run_module
+from repnet_search.search.feasible import FeasibleSpace
+from repnet_search.search.finish import finish_search
+from repnet_search.search.run import MEMORY_CONSTRAINT, Limits, Search
+from repnet_search.search.study import open_study
+from repnet_search.spec import load_design
+from repnet_search.spec.study import StudySpec
+from repnet_search.training.task import Task
+from tests.search.conftest import BUDGET_BYTES, search
+
+
+def shown(worker: Search) -> list[tuple[object, ...]]:
+    return [(r.number, r.outcome, r.origin, r.design_id, r.validation_accuracy, r.losses) for r in worker.reader.read()]
+
+
+def test_a_search_trains_what_fits_and_nothing_twice(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
+) -> None:
+    worker = search(settings, task, feasible, name="first", trials=14)
+    view = load_study("first")
+    assert view.trained_count == 14
+    trained = [record for record in view.records if record.outcome is Outcome.TRAINED]
+    assert all(record.ram_bytes <= BUDGET_BYTES for record in trained)
+    assert len({record.design_id for record in trained}) == len(trained)
+    assert sum(record.origin is Origin.LAST_LAYER for record in trained) == 4
+    assert {Origin.WIDEST, Origin.FEASIBLE, Origin.STRATUM} <= {record.origin for record in trained}
+    best = best_under(view.records, budget_bytes=BUDGET_BYTES)
+    assert best is not None
+    assert load_design(workplace / "repnet-studies" / "first" / "best.yaml") == best.design
+    for trial in worker.study.get_trials():
+        if trial.state is TrialState.PRUNED:
+            assert trial.system_attrs[f"constraints:{MEMORY_CONSTRAINT}"] > 0
+    result = finish_search(worker.study, task)
+    assert result.winner == best
+    assert set(result.view.tested) == {record.design_id for _, record in result.compared}
+    front = pareto_front(view.records)
+    assert [r.ram_bytes for r in front] == sorted(r.ram_bytes for r in front)
+
+
+def test_an_over_budget_design_is_pruned_with_its_reason_and_constraint(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study("over", open_storage(None, create=True), settings, feasible)
+    for trial in study.get_trials(states=(TrialState.WAITING,)):
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    large = next(
+        c
+        for resolution in (40,)
+        for c in [
+            feasible.candidate(
+                feasible.widest(seed=0).params | {"resolution": resolution, "recipe": "adam x16 lr 0.01"}
+            )
+        ]
+    )
+    assert not feasible.fits(large)
+    study.enqueue_trial(large.params)
+    monkeypatch.setattr(run_module, "train_design", lambda *_: pytest.fail("an over-budget design was trained"))
+    worker = Search(study, settings, task, feasible)
+    proposal = worker.proposer.next([], waiting=True)
+    assert proposal is not None
+    record = worker._evaluate(proposal, [])
+    assert record.outcome is Outcome.OVER_BUDGET
+    assert record.reason.endswith("over the budget")
+    last = study.get_trials()[-1]
+    assert last.state is TrialState.PRUNED
+    assert last.system_attrs[f"constraints:{MEMORY_CONSTRAINT}"] == large.memory.ram_bytes - BUDGET_BYTES
+
+
+def test_one_worker_and_the_same_seed_give_the_same_study(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
+) -> None:
+    one = search(settings, task, feasible, name="one", trials=12)
+    two = search(settings, task, feasible, name="two", trials=12)
+    assert shown(one) == shown(two)
+
+
+def test_a_search_that_goes_on_is_the_search_that_was_not_interrupted(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
+) -> None:
+    whole = search(settings, task, feasible, name="whole", trials=12)
+    search(settings, task, feasible, name="parts", trials=5)
+    parts = search(settings, task, feasible, name="parts", trials=12)
+    assert shown(parts) == shown(whole)
+
+
+def test_an_interrupted_training_is_recorded_and_the_rest_is_kept(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = run_module.train_design
+    calls: list[int] = []
+
+    def interrupted(*args: object) -> object:
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run_module, "train_design", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(settings, task, feasible, name="cut", trials=6)
+    view = load_study("cut")
+    assert view.count(Outcome.TRAINED) == 5
+    assert view.records[-1].outcome is Outcome.FAILED
+    assert view.records[-1].reason == "interrupted"
+    search(settings, task, feasible, name="cut", trials=6)
+    assert load_study("cut").trained_count == 6
+
+
+def test_a_trial_left_running_by_a_killed_run_is_failed_by_the_next(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
+) -> None:
+    storage = open_storage(None, create=True)
+    study = open_study("killed", storage, settings, feasible)
+    study.ask()
+    again = open_study("killed", open_storage(None), settings, feasible)
+    assert [trial.state for trial in again.get_trials() if trial.state is not TrialState.WAITING] == [TrialState.FAIL]
+
+
+def test_a_study_refuses_other_settings(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
+) -> None:
+    storage = open_storage(None, create=True)
+    open_study("mine", storage, settings, feasible)
+    other = settings.model_copy(
+        update={"data": settings.data.model_copy(update={"sha256": "0"}), "budget_bytes": 1 << 20}
+    )
+    with pytest.raises(StudyError, match="exists with another budget and another data; choose another name"):
+        open_study("mine", storage, other, feasible)
+    open_study("mine", storage, settings, feasible)
+
+
+def test_several_failures_in_a_row_stop_the_search(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> object:
+        raise RuntimeError("out of memory\nwith details")
+
+    monkeypatch.setattr(run_module, "train_design", fails)
+    with pytest.raises(Exception, match="5 trainings in a row failed, the last with: out of memory What was finished"):
+        search(settings, task, feasible, name="failing", trials=6)
+    assert load_study("failing").count(Outcome.FAILED) == 5
+
+
+def test_a_small_space_ends_when_all_of_it_is_trained(
+    workplace: Path, settings: StudySpec, task: Task, space_spec: object
+) -> None:
+    from repnet_search.search.space import SearchSpace
+    from repnet_search.spec.space import ModuleChoices, SpaceSpec
+
+    spec = SpaceSpec(
+        resolution=(32,),
+        image_pool=(4,),
+        connector_blocks=(17,),
+        readers=(0,),
+        write=("both",),
+        module=ModuleChoices(depth=(0,), width=(1.0,), kernel=(3,), groups=(1,), pool=(1, 2)),
+        recipe=settings.space.recipe[:1],
+    )
+    small = settings.model_copy(update={"space": spec})
+    feasible = FeasibleSpace(SearchSpace(spec, small.backbone), budget_bytes=BUDGET_BYTES, classes=10)
+    worker = search(small, task, feasible, name="small", trials=50)
+    view = load_study("small")
+    assert view.trained_count == 2
+    assert len(worker.study.get_trials()) < 40
+
+
+def test_studies_are_listed_and_foreign_ones_left_out(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
+) -> None:
+    storage = open_storage(None, create=True)
+    open_study("mine", storage, settings, feasible)
+    optuna.create_study(study_name="foreign", storage=storage)
+    assert [view.name for view in list_studies(open_storage(None))] == ["mine"]
+    with pytest.raises(StudyError, match="was not made by repnet-search"):
+        load_study("foreign")
+    with pytest.raises(StudyError, match=r"no study named 'mien'.* Did you mean 'mine'"):
+        load_study("mien")
