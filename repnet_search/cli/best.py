@@ -45,4 +45,4 @@ def best(*, study: str, budget: int | None, storage: str | None, as_json: bool) 
     fitting = [record for record in view.records if record.ram_bytes <= limit]
     console.print(front_table(pareto_front(fitting), winner=winner))
     console.print()
-    console.print(design_to_yaml(winner.design), markup=False, end="", soft_wrap=True)
+    console.print(design_to_yaml(winner.design), end="", soft_wrap=True)

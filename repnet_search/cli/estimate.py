@@ -51,7 +51,7 @@ def print_estimate(resolved: ResolvedDesign, memory: MemoryEstimate, *, budget_b
     console = create_console()
     design = resolved.design
     console.print(
-        f"[bold]Design {resolved.short_id}[/bold] on {resolved.table.name}, {design.resolution} px, "
+        f"Design {resolved.short_id} on {resolved.table.name}, {design.resolution} px, "
         f"{'int8' if design.activation_bits == 8 else 'fp32'} backbone; connectors after block: "
         f"{describe_connectors(design)}; recipe {describe_recipe(design)}",
         soft_wrap=True,

@@ -61,12 +61,13 @@ def evaluate(*, bundle: Path, data: Path | None, split: str, skip_broken: bool, 
 
 def _print(result: Evaluation) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from repnet_search.cli.render import create_console, format_percent
 
     console = create_console()
     console.print(
-        f"[bold]{format_percent(result.accuracy)}[/bold] of {result.images} images right "
+        f"{format_percent(result.accuracy)} of {result.images} images right "
         f"({format_percent(result.balanced_accuracy)} balanced over the classes)\n"
     )
     table = Table(title="Confusion: rows are true, columns predicted", title_justify="left", box=None)
@@ -76,7 +77,8 @@ def _print(result: Evaluation) -> None:
         table.add_column(label, justify="right")
     for index, label in enumerate(result.labels):
         counts = [
-            f"[bold]{n}[/bold]" if i == index else str(n or "·") for i, n in enumerate(result.confusion[index].tolist())
+            Text(str(n), style="bold") if i == index else Text(str(n or "·"))
+            for i, n in enumerate(result.confusion[index].tolist())
         ]
         table.add_row(label, format_percent(result.class_accuracies[index]), *counts)
     console.print(table)

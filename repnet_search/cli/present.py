@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from repnet_search.cli.render import (
     comparison_table,
@@ -64,9 +65,10 @@ class RunPresenter:
             f"worker{'' if self.workers == 1 else 's'}",
         }
         if source.skipped:
-            lines["skipped"] = f"{len(source.skipped)} broken files, first {source.skipped[0]}"
+            count = len(source.skipped)
+            lines["skipped"] = f"{count} broken file{'' if count == 1 else 's'}, first {source.skipped[0]}"
         for heading, text in lines.items():
-            self.console.print(f"[bold]{heading:<9}[/bold] {text}", markup=True, soft_wrap=True)
+            self.console.print(Text.assemble((f"{heading:<9} ", "bold"), text), soft_wrap=True)
         self.console.print()
 
     @contextmanager
@@ -112,9 +114,8 @@ class RunPresenter:
         console.print(self._funnel(view))
         console.print()
         console.print(front_table(pareto_front(view.records), winner=winner))
-        console.print(
-            f"\n[bold]Winner {winner.short_id}[/bold]: {format_percent(winner.validation_accuracy)} on validation"
-        )
+        accuracy = format_percent(winner.validation_accuracy)
+        console.print(f"\nWinner {winner.short_id}: {accuracy} on validation", style="bold")
         for line in memory_bars(winner.terms, budget_bytes=view.settings.budget_bytes):
             console.print(line)
         console.print()
@@ -127,7 +128,6 @@ class RunPresenter:
             f"  repnet-search export --study {view.name} --to out{where}\n"
             f"  repnet-search dashboard{where}",
             soft_wrap=True,
-            markup=False,
         )
 
     def _funnel(self, view: StudyView) -> str:

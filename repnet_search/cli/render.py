@@ -18,9 +18,13 @@ _EXCHANGE_SIGNS = {"both": "⇄", "to_backbone": "→", "to_repnet": "←"}
 
 
 def create_console(*, stderr: bool = False) -> Console:
-    """Returns a console; where nobody watches, lines are as wide as the content needs."""
+    """Returns a console; where nobody watches, lines are as wide as the content needs.
+
+    Without markup: names of folders and studies are the user's, and brackets in them are no tags.
+    """
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 140, soft_wrap=False)
+    width = None if stream.isatty() else 140
+    return Console(stderr=stderr, highlight=False, markup=False, width=width, soft_wrap=False)
 
 
 def format_percent(share: float | None, *, digits: int = 1) -> str:

@@ -87,9 +87,9 @@ def train(
     out = create_console()
     out.print(
         f"\nTrained {training.epochs} epochs of {training.views} views in {result.elapsed_seconds:.1f} s: "
-        f"[bold]{format_percent(result.validation_accuracy)}[/bold] on validation, "
-        f"[bold]{format_percent(test_accuracy)}[/bold] on the test images.",
+        f"{format_percent(result.validation_accuracy)} on validation, "
+        f"{format_percent(test_accuracy)} on the test images.",
         soft_wrap=True,
     )
     if to is not None:
-        out.print(f"The bundle is in {to}.", markup=False)
+        out.print(f"The bundle is in {to}.")

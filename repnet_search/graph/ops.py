@@ -80,7 +80,6 @@ class Op:
     input_needs_gradient: bool = False
     output_needs_gradient: bool = False
     activation: Activation = Activation.NONE
-    norm_statistics: int = 0
     standardised_weights: int = 0
     standardised_channels: int = 0
     macs: int = 0

@@ -6,10 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
 
-from repnet_search.errors import OverBudgetError
+from repnet_search.errors import OverBudgetError, SpecError
 from repnet_search.memory import MemoryEstimate, estimate_lower_bound, estimate_memory
 from repnet_search.search.space import Params, SearchSpace
+from repnet_search.spec.design import Norm
 from repnet_search.spec.resolve import ResolvedDesign, resolve
+from repnet_search.spec.space import SpaceSpec
 from repnet_search.units import format_size
 
 SAMPLE_TRIES = 3000
@@ -97,11 +99,13 @@ class FeasibleSpace:
         return best
 
     def check_attainable(self) -> None:
-        """Makes sure that something fits.
+        """Makes sure that the space can be trained and that something of it fits.
 
         Raises:
+            SpecError: the space lists what this version cannot train.
             OverBudgetError: the least design of the space is over the budget; says what it needs and what would help.
         """
+        _check_trainable(self.space.spec)
         least = self.smallest()
         if self.fits(least):
             return
@@ -125,3 +129,14 @@ class FeasibleSpace:
 
 def _bits(activation_bits: int) -> str:
     return "int8" if activation_bits == 8 else "fp32"
+
+
+def _check_trainable(space: SpaceSpec) -> None:
+    """Refuses at once what `train_design` would refuse design by design."""
+    if 8 in space.activation_bits:
+        raise SpecError("This version can estimate activation_bits 8 but not train it; use activation_bits: [32].")
+    if Norm.BATCH in space.module.norm:
+        raise SpecError(
+            "module.norm must not list batch, which couples the images of a batch: recipes train at micro-batch 1; use "
+            "group or layer."
+        )

@@ -125,6 +125,6 @@ def test_images_of_an_unknown_class_are_refused(
     tmp_path: Path, trained: tuple[ResolvedDesign, RepNet], task: Task
 ) -> None:
     model = load_model(save(tmp_path / "out", trained, task))
-    model.labels = tuple("0123456789")[:9] + ("ten",)
+    model.labels = (*"012345678", "ten")
     with pytest.raises(DataError, match="'9' is not"):
         evaluate_bundle(model, task.source, splits=(Split.TEST,))

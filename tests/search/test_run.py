@@ -14,9 +14,11 @@ from repnet_search.results.study import list_studies, load_study
 from repnet_search.search import run as run_module
 from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.finish import finish_search
-from repnet_search.search.run import MEMORY_CONSTRAINT, Limits, Search
+from repnet_search.search.run import MEMORY_CONSTRAINT, Search
+from repnet_search.search.space import SearchSpace
 from repnet_search.search.study import open_study
 from repnet_search.spec import load_design
+from repnet_search.spec.space import ModuleChoices, SpaceSpec
 from repnet_search.spec.study import StudySpec
 from repnet_search.training.task import Task
 from tests.search.conftest import BUDGET_BYTES, search
@@ -157,9 +159,6 @@ def test_several_failures_in_a_row_stop_the_search(
 def test_a_small_space_ends_when_all_of_it_is_trained(
     workplace: Path, settings: StudySpec, task: Task, space_spec: object
 ) -> None:
-    from repnet_search.search.space import SearchSpace
-    from repnet_search.spec.space import ModuleChoices, SpaceSpec
-
     spec = SpaceSpec(
         resolution=(32,),
         image_pool=(4,),

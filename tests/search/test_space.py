@@ -7,9 +7,9 @@ import pytest
 from repnet_search.errors import OverBudgetError, SpecError
 from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.space import SearchSpace
-from repnet_search.spec import BackboneSpec, Exchange, ModuleInput, parse_spec, resolve
+from repnet_search.spec import BackboneSpec, Exchange, ModuleInput, Norm, parse_spec, resolve
 from repnet_search.spec.bundled import list_spaces, load_space
-from repnet_search.spec.space import SpaceSpec
+from repnet_search.spec.space import ModuleChoices, SpaceSpec
 
 
 @pytest.mark.parametrize("path", list_spaces(), ids=lambda path: path.stem)
@@ -124,3 +124,16 @@ def test_a_budget_below_the_smallest_says_what_it_needs_and_what_helps() -> None
         "256.0 KiB cannot hold any design of this space: the smallest needs 544.4 KiB (96 px, fp32, last layer alone); "
         "largest part: block 2, conv, forward, 540.0 KiB. Use a resolution of at most 64, or a larger budget."
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (SpaceSpec(activation_bits=(8, 32)), "can estimate activation_bits 8 but not train it"),
+        (SpaceSpec(module=ModuleChoices(norm=(Norm.GROUP, Norm.BATCH))), "module.norm must not list batch"),
+    ],
+)
+def test_a_space_that_cannot_be_trained_is_refused(spec: SpaceSpec, sentence: str) -> None:
+    feasible = FeasibleSpace(SearchSpace(spec, BackboneSpec()), budget_bytes=1 << 20, classes=10)
+    with pytest.raises(SpecError, match=sentence):
+        feasible.check_attainable()
