@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import repnet_search
 from tests.cli.conftest import Run
 
 QUICK = ("--budget", "160KB", "--trials", "3", "--epochs", "1", "--views", "1", "--workers", "1", "--study", "mine")
@@ -99,3 +100,32 @@ def test_lists(cli: Run) -> None:
     assert "mobilenet_v2" in cli("backbones").out
     assert [row["space"] for row in json.loads(cli("spaces", "--json").out)] == ["default", "paper", "tiny"]
     assert "connector_blocks:" in cli("spaces", "default").out
+
+
+def test_two_workers_share_one_study(cli: Run) -> None:
+    done = cli(
+        "run",
+        "--budget",
+        "160KB",
+        "--space",
+        "tiny",
+        "--trials",
+        "4",
+        "--epochs",
+        "1",
+        "--views",
+        "1",
+        "--workers",
+        "2",
+        "--seed",
+        "1",
+        "--json",
+    )
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    baselines = 3 * 3  # resolutions and recipes of the tiny space
+    assert report["counts"]["trained"] == 4 + baselines
+    assert report["counts"]["failed"] == 0
+    records = repnet_search.load_study(report["study"]).records
+    trained = [record.design_id for record in records if record.outcome is repnet_search.Outcome.TRAINED]
+    assert len(set(trained)) == len(trained)
