@@ -29,7 +29,8 @@ def summarise(report: dict[str, Any], seconds: float, command: str) -> str:
         f"Weights {settings['weights']['name']} (sha256 `{settings['weights']['sha256'][:16]}…`), images "
         f"{settings['data']['name']} (sha256 of the training and validation images "
         f"`{settings['data']['sha256'][:16]}…`), {settings['data']['proxy_images']} of them for training and "
-        f"validation; {report['counts']['trained']} trained designs, {seconds:.0f} s on 2 cores. The test set is read "
+        f"validation; {report['counts']['trained']} trained designs, the last layer's variants included, in "
+        f"{seconds:.0f} s on 2 cores. The test set is read "
         "once. Written by `python -m studies.own_input`.",
         "",
         "| | memory, KiB | validation % | test % | connectors |",
