@@ -66,8 +66,8 @@ def summarise(searches: list[dict[str, Any]]) -> str:
         "choice is made on the validation images, and the 1297 test images are read once. Written by `python -m "
         "studies.embedded_default`.",
         "",
-        "| seed | seconds | trained, with the last layer's variants | winner, test % | last layer alone, test % | widest fitting, test % | "
-        f"winner, KiB | best under {SMALLER_BUDGET}, validation % |",
+        "| seed | seconds | trained, with the last layer's variants | winner, test % | last layer alone, test % | "
+        f"widest fitting, test % | winner, KiB | best under {SMALLER_BUDGET}, validation % |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for item in searches:
