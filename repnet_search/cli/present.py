@@ -26,7 +26,7 @@ from repnet_search.results.study import StudyView, dump_record
 from repnet_search.search.finish import SearchResult
 from repnet_search.spec.study import StudySpec
 from repnet_search.training.task import Task
-from repnet_search.units import format_size
+from repnet_search.units import KIB, format_size
 
 
 class RunPresenter:
@@ -120,15 +120,16 @@ class RunPresenter:
             console.print(line)
         console.print()
         console.print(comparison_table(result.compared, dict(view.tested)))
+        console.print(f"\nThe winner is in {study_folder(view.name) / 'best.yaml'}. Next:", soft_wrap=True)
+        for command in self._next_commands(view, winner, storage):
+            console.print(f"  repnet-search {command}", soft_wrap=True)
+
+    def _next_commands(self, view: StudyView, winner: TrialRecord, storage: str | None) -> list[str]:
+        """Returns what one may do next; a smaller budget is proposed where the study has an answer to it."""
         where = f" --storage {storage}" if storage else ""
-        half = format_size(winner.ram_bytes // 2).replace(" ", "")
-        console.print(
-            f"\nThe winner is in {study_folder(view.name) / 'best.yaml'}. Next:\n"
-            f"  repnet-search best --study {view.name} --budget {half}{where}\n"
-            f"  repnet-search export --study {view.name} --to out{where}\n"
-            f"  repnet-search dashboard{where}",
-            soft_wrap=True,
-        )
+        cheaper = [record for record in pareto_front(view.records) if record.ram_bytes < winner.ram_bytes]
+        smaller = [f"best --study {view.name} --budget {-(-cheaper[-1].ram_bytes // KIB)}KB{where}"] if cheaper else []
+        return [*smaller, f"export --study {view.name} --to out{where}", f"dashboard{where}"]
 
     def _funnel(self, view: StudyView) -> str:
         baselines = sum(record.outcome is Outcome.TRAINED and record.origin in BASELINES for record in view.records)
