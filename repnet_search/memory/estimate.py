@@ -85,7 +85,8 @@ def estimate_graph(
     """Returns the account of a step that is built already, with the arena as given."""
     recipe = resolved.design.recipe
     peak = liveness.peak_op
-    largest = liveness.alive_at(peak)[0]
+    alive = (buffer for buffer in liveness.buffers if buffer.first <= peak <= buffer.last)
+    largest = max(alive, key=lambda buffer: buffer.size_bytes)
     parameters = graph.parameter_count
     return MemoryEstimate(
         batch=graph.batch,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from repnet_search.graph import Role, TrainingGraph
 
 ALIGNMENT_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Buffer:
+class Buffer(NamedTuple):
     """A storage with its size and the first and last operator that touch it."""
 
     name: str
