@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from repnet_search.models.vision import torchvision
@@ -54,18 +54,3 @@ def save_features(net: LettersNet, *, path: Path) -> None:
     temporary = path.with_name(path.name + ".part")
     temporary.write_bytes(save(state, metadata=_METADATA))
     os.replace(temporary, path)
-
-
-def load_features(path: Path, *, class_count: int) -> LettersNet:
-    """Returns the net with the file's features and a new head for `class_count` classes, in eval mode.
-
-    Raises:
-        RuntimeError: the file has keys or shapes of another net.
-    """
-    net = LettersNet(class_count)
-    state = {name.removeprefix("features."): value for name, value in load_file(path).items()}
-    # The counters are not in the file: batch norm needs none with its fixed momentum.
-    fresh = net.features.state_dict()
-    counters = {name: value for name, value in fresh.items() if name.endswith("num_batches_tracked")}
-    net.features.load_state_dict({**counters, **state})
-    return net.eval()
