@@ -51,6 +51,14 @@ class StudyError(RepnetSearchError):
     """A study, its storage or its folder cannot be used as asked."""
 
 
+def describe_os_error(error: OSError) -> str:
+    """Returns a sentence for what the operating system refused, such as a full disk."""
+    where = f" ({error.filename})" if error.filename else ""
+    return (
+        f"{error.strerror or type(error).__name__}{where}; make room, or use another folder. What was finished is kept."
+    )
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the nearest known name, or "" where none is near.
 

@@ -35,6 +35,8 @@ def export(
 
     Give the same --data and --weights as to 'run'.
     """
+    import shlex
+
     from repnet_search.export.study import export_best
     from repnet_search.results.study import load_study
     from repnet_search.training.task import TaskOptions, load_task
@@ -51,4 +53,4 @@ def export(
     )
     task = load_task(options, settings.backbone)
     record = export_best(view, task, to, budget_bytes=budget, force=force)
-    print(f"Design {record.short_id} is in {to}; evaluate it with: repnet-search evaluate {to}")
+    print(f"Design {record.short_id} is in {to}; evaluate it with: repnet-search evaluate {shlex.quote(str(to))}")

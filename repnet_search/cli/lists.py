@@ -16,7 +16,6 @@ def studies(*, storage: str | None, as_json: bool) -> None:
     from repnet_search.results.record import Outcome
     from repnet_search.results.storage import open_storage
     from repnet_search.results.study import list_studies
-    from repnet_search.units import format_size
 
     rows: list[dict[str, object]] = []
     for view in list_studies(open_storage(storage)):
@@ -24,12 +23,12 @@ def studies(*, storage: str | None, as_json: bool) -> None:
         rows.append(
             {
                 "study": view.name,
-                "budget": format_size(view.settings.budget_bytes),
+                "budget_bytes": view.settings.budget_bytes,
                 "data": view.settings.data.name,
                 "trained": view.trained_count,
-                "over budget": view.count(Outcome.OVER_BUDGET),
+                "over_budget": view.count(Outcome.OVER_BUDGET),
                 "failed": view.count(Outcome.FAILED),
-                "best accuracy": winner.validation_accuracy if winner is not None else None,
+                "best_accuracy": winner.validation_accuracy if winner is not None else None,
             }
         )
     _print(rows, as_json=as_json, empty="This storage holds no study yet.")
@@ -44,9 +43,9 @@ def spaces(*, name: str | None, as_json: bool) -> None:
 
     files = {path.stem: path for path in list_spaces()}
     if name is not None:
-        load_space(name)
-        if name in files:
-            click.echo(files[name].read_text(encoding="utf-8"), nl=False)
+        space = load_space(name)
+        text = files[name].read_text(encoding="utf-8") if name in files else ""
+        click.echo(space.model_dump_json(indent=2) if as_json else text, nl=as_json)
         return
     rows: list[dict[str, object]] = [
         {"space": stem, "what": path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "), "file": str(path)}
@@ -70,8 +69,8 @@ def backbones(*, as_json: bool) -> None:
                     "backbone": name,
                     "width": width_mult,
                     "blocks": len(table.blocks),
-                    "connectors after block": f"0..{table.last_block}",
-                    "frozen parameters": table.weight_count + table.bias_count,
+                    "last_block": table.last_block,
+                    "frozen_parameters": table.weight_count + table.bias_count,
                     "features": table.feature_channels,
                 }
             )
@@ -83,7 +82,7 @@ def _print(rows: list[dict[str, object]], *, as_json: bool, empty: str) -> None:
 
     from rich.table import Table
 
-    from repnet_search.cli.render import create_console, format_percent
+    from repnet_search.cli.render import create_console
 
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -92,9 +91,20 @@ def _print(rows: list[dict[str, object]], *, as_json: bool, empty: str) -> None:
         print(empty)
         return
     table = Table(box=None)
-    for heading, value in rows[0].items():
+    for key, value in rows[0].items():
+        heading = key.removesuffix("_bytes").replace("_", " ")
         table.add_column(heading, justify="left" if isinstance(value, str) else "right", overflow="fold")
     for row in rows:
-        cells = [format_percent(v) if isinstance(v, float) and k.startswith("best") else str(v) for k, v in row.items()]
-        table.add_row(*cells)
+        table.add_row(*(_cell(key, value) for key, value in row.items()))
     create_console().print(table)
+
+
+def _cell(key: str, value: object) -> str:
+    from repnet_search.cli.render import format_percent
+    from repnet_search.units import format_size
+
+    if key.endswith("_bytes") and isinstance(value, int):
+        return format_size(value)
+    if key.endswith("_accuracy"):
+        return format_percent(value if isinstance(value, float) else None)
+    return str(value)

@@ -20,7 +20,7 @@ from repnet_search.cli.export import export
 from repnet_search.cli.lists import backbones, spaces, studies
 from repnet_search.cli.run import run
 from repnet_search.cli.train import train
-from repnet_search.errors import RepnetSearchError
+from repnet_search.errors import RepnetSearchError, describe_os_error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -65,6 +65,11 @@ def run_cli(arguments: list[str]) -> int:
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone (as with `| head`); Python would complain at exit
+        return 1
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(describe_os_error(error))
         return 1
     except Exception as error:
         if debug:

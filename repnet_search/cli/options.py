@@ -88,7 +88,13 @@ def backbone_options(command: Command) -> Command:
             show_default=True,
             help="Keep the backbone's last 1x1 convolution.",
         ),
-        click.option("--width-mult", type=float, default=0.35, show_default=True, help="The backbone's width."),
+        click.option(
+            "--width-mult",
+            type=click.FloatRange(0, 4, min_open=True),
+            default=0.35,
+            show_default=True,
+            help="The backbone's width.",
+        ),
         click.option(
             "--backbone", default="mobilenet_v2", show_default=True, metavar="NAME", help="The frozen backbone."
         ),
@@ -103,7 +109,7 @@ def storage_option(command: Command) -> Command:
         "--storage",
         metavar="URL",
         help="Where studies are kept: a journal file, or a URL such as sqlite:///studies.db. "
-        "Default: repnet-studies/journal.log",
+        "Default: repnet-studies/journal.log. Trained weights and best.yaml are in ./repnet-studies in any case.",
     )(command)
 
 

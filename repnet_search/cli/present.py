@@ -98,6 +98,12 @@ class RunPresenter:
         if self._progress is not None and self._bar is not None:
             self._progress.update(self._bar, completed=self._trained(), description=self._line())
 
+    @contextmanager
+    def testing(self) -> Iterator[None]:
+        """Shows that the test images are being read, which takes a while where there are many."""
+        with self.console.status(f"Testing on {self.task.source.count(Split.TEST)} images"):
+            yield
+
     def show_interrupted(self, records: Sequence[TrialRecord]) -> None:
         """Says what is kept and how to go on."""
         kept = sum(record.outcome is Outcome.TRAINED for record in records)

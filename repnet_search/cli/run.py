@@ -105,10 +105,12 @@ def run(
     Designs that need more than the budget are recognised by arithmetic and never trained; the others are trained
     briefly, in their exact recipes. The same command goes on where it stopped.
     """
+    import math
     import time
 
     from repnet_search.cli.present import RunPresenter
-    from repnet_search.results.storage import open_storage
+    from repnet_search.errors import UsageError
+    from repnet_search.results.storage import open_storage, study_folder
     from repnet_search.results.study import RecordReader
     from repnet_search.search.feasible import FeasibleSpace
     from repnet_search.search.finish import finish_search
@@ -119,6 +121,8 @@ def run(
     from repnet_search.spec.training import TrainingSpec
     from repnet_search.training.task import TaskOptions, load_task
 
+    if timeout is not None and not math.isfinite(timeout):
+        raise UsageError(f"--timeout must be a number of seconds, but got {timeout}.")
     limits = Limits(trials=trials, deadline=time.time() + timeout if timeout is not None else None)
     backbone_spec = make_backbone(backbone, width_mult, last_conv=last_conv)
     space_spec = _load_space(space, resolution)
@@ -130,29 +134,43 @@ def run(
     feasible = FeasibleSpace(search_space, budget_bytes=settings.available_bytes, classes=task.classes)
     feasible.check_attainable()
     name = study or default_name(settings)
-    optuna_study = open_study(name, open_storage(storage, create=True), settings, feasible)
-    reader = RecordReader(optuna_study)
-    count = workers or _default_workers(task)
+    study_folder(name)  # refuses what is no name, before the storage is made
+    count = _count_workers(workers, task, storage)
     presenter = RunPresenter(name, settings, task, trials=trials, workers=count, as_json=as_json)
-    presenter.show_header(search_space.combinations, *feasible.measure_share(samples=SHARE_SAMPLES, seed=seed))
-    try:
-        with presenter.progress(reader.read()):
-            if count == 1:
-                Search(optuna_study, settings, task, feasible).run(limits, listener=presenter.on_record)
-            else:
-                job = Job(name, storage, settings, options, limits)
-                run_workers(job, optuna_study, count=count, listener=presenter.on_record)
-        presenter.show_result(finish_search(optuna_study, task), storage=storage)
-    except KeyboardInterrupt:
-        presenter.show_interrupted(reader.read())
-        raise
+    with open_study(name, open_storage(storage, create=True), settings, feasible) as optuna_study:
+        reader = RecordReader(optuna_study)
+        presenter.show_header(search_space.combinations, *feasible.measure_share(samples=SHARE_SAMPLES, seed=seed))
+        try:
+            with presenter.progress(reader.read()):
+                if count == 1:
+                    Search(optuna_study, settings, task, feasible).run(limits, listener=presenter.on_record)
+                else:
+                    job = Job(name, storage, settings, options, limits)
+                    run_workers(job, optuna_study, count=count, listener=presenter.on_record)
+            with presenter.testing():
+                result = finish_search(optuna_study, task)
+            presenter.show_result(result, storage=storage)
+        except KeyboardInterrupt:
+            presenter.show_interrupted(reader.read())
+            raise
 
 
-def _default_workers(task: Task) -> int:
-    """Returns a worker per core that this process may use; one on an accelerator."""
+def _count_workers(workers: int | None, task: Task, storage: str | None) -> int:
+    """Returns what --workers says; by default a worker per core that this process may use, one on an accelerator.
+
+    Raises:
+        UsageError: several workers on SQLite, which gives the same queued trial to two of them.
+    """
     import os
 
-    if task.device.type != "cpu":
+    from repnet_search.errors import UsageError
+
+    on_sqlite = storage is not None and storage.startswith("sqlite")
+    if on_sqlite and workers is not None and workers > 1:
+        raise UsageError("SQLite is for one worker; use --workers 1, a journal file, or a database server.")
+    if workers is not None:
+        return workers
+    if on_sqlite or task.device.type != "cpu":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -164,6 +164,8 @@ def _write_files(
         recipe=f"{recipe.optimizer.value}, {recipe.accumulate} images per update",
     )
     (folder / "README.md").write_text(readme, encoding="utf-8")
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from repnet_search.errors import StudyError, suggest
 
@@ -38,11 +38,16 @@ def open_storage(storage: str | None, *, create: bool = False) -> BaseStorage:
     _check_journal(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if create and path.exists():
+            _drop_torn_line(path)
         return JournalStorage(JournalFileBackend(str(path)))
     except OSError as error:
         raise StudyError(f"The study storage {path} cannot be written: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} is not a storage of studies; name another file with --storage.") from error
+        raise StudyError(
+            f"The study storage {path} cannot be read: one of its lines is damaged ({error}). Keep a copy, remove that "
+            "line, and try again."
+        ) from error
 
 
 def load_optuna_study(name: str, storage: BaseStorage) -> optuna.Study:
@@ -83,6 +88,20 @@ def _open_url(url: str) -> BaseStorage:
     except Exception as error:  # whatever a database driver raises: it is the user's URL that decides which
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StudyError(f"The storage {_without_password(url)} cannot be opened: {reason}.") from error
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cuts off a last line that has no end, as a full disk or a power cut leaves it: the next would be glued to it."""
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    try:
+        with path.open("r+b") as file:
+            content = file.read()
+            end = content.rfind(b"\n") + 1
+            if end < len(content):
+                file.truncate(end)
+    finally:
+        lock.release()
 
 
 def _check_sqlite(url: str, *, create: bool) -> None:

@@ -42,14 +42,15 @@ class Proposal:
 
 
 def enqueue_starts(study: optuna.Study, feasible: FeasibleSpace, *, seed: int) -> None:
-    """Queues what every study begins with: the baselines, then the widest and the paper's design that fit."""
+    """Queues what every study begins with and it does not hold yet: baselines, widest and paper's design that fit."""
     starts = [(Origin.LAST_LAYER, feasible.candidate(params)) for params in feasible.space.last_layer()]
     starts.append((Origin.WIDEST, feasible.widest(seed=seed)))
     paper = feasible.paper()
     if paper is not None:
         starts.append((Origin.PAPER, paper))
+    queued = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
     for origin, candidate in starts:
-        if feasible.fits(candidate):
+        if feasible.fits(candidate) and candidate.params not in queued:
             study.enqueue_trial(candidate.params, user_attrs={ORIGIN_KEY: origin.value})
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from repnet_search.errors import StudyError
-from repnet_search.results.storage import list_study_names, study_folder
+from repnet_search.results.storage import study_folder
 from repnet_search.results.study import SETTINGS_KEY, read_settings
 from repnet_search.search.feasible import FeasibleSpace
+from repnet_search.search.lock import hold_study
 from repnet_search.search.propose import enqueue_starts
 from repnet_search.spec.study import StudySpec
 
+STARTED_KEY = "repnet_starts_queued"
 
-def open_study(name: str, storage: BaseStorage, settings: StudySpec, feasible: FeasibleSpace) -> optuna.Study:
-    """Returns a study that is new, its starts queued, or has these very settings.
 
-    Trials that an earlier run was cut off in are recorded as failed.
+@contextmanager
+def open_study(name: str, storage: BaseStorage, settings: StudySpec, feasible: FeasibleSpace) -> Iterator[optuna.Study]:
+    """Yields a study that is new or has these very settings, its starts queued; others see that it is being run.
+
+    Trials that an earlier run was cut off in are recorded as failed, unless another run is alive on the study.
 
     Raises:
         StudyError: a study of this name has other settings, or the storage or the folder cannot be written.
@@ -26,21 +33,25 @@ def open_study(name: str, storage: BaseStorage, settings: StudySpec, feasible: F
     folder = study_folder(name)
     try:
         (folder / "weights").mkdir(parents=True, exist_ok=True)
-        exists = name in list_study_names(storage)
         study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
-        if exists:
+        if SETTINGS_KEY in study.user_attrs or study.get_trials(deepcopy=False):
             _refuse_to_mix(study, settings)
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                study.tell(trial.number, state=TrialState.FAIL)
         else:
             study.set_user_attr(SETTINGS_KEY, settings.model_dump(mode="json"))
-            enqueue_starts(study, feasible, seed=settings.training.seed)
+        with hold_study(folder) as alone:
+            if alone:
+                for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                    study.tell(trial.number, state=TrialState.FAIL)
+            if not study.user_attrs.get(STARTED_KEY):
+                # Marked only when all are queued: a run that was killed in between is made whole by the next.
+                enqueue_starts(study, feasible, seed=settings.training.seed)
+                study.set_user_attr(STARTED_KEY, True)
+            yield study
     except OSError as error:
         raise StudyError(
             f"Studies are written to {folder.parent}, which is not possible here ({error.strerror}); change to a "
-            "folder that you can write."
+            "folder that you can write, or make room."
         ) from error
-    return study
 
 
 def _refuse_to_mix(study: optuna.Study, settings: StudySpec) -> None:

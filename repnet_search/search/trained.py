@@ -44,8 +44,8 @@ def load_trained(record: TrialRecord, task: Task, *, study_name: str) -> RepNet:
         model.load_trainable_state(load_file(path))
     except (OSError, safetensors.SafetensorError, KeyError, RuntimeError) as error:
         raise StudyError(
-            f"The trained parameters of design {record.short_id} are not readable at {path}; train it again with "
-            "'repnet-search train'."
+            f"The trained parameters of design {record.short_id} are not readable at {path}; they lie in the folder "
+            "where the study was run: go there, or train the design again with 'repnet-search train'."
         ) from error
     return model
 

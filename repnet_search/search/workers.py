@@ -17,7 +17,7 @@ from types import FrameType
 
 import optuna
 
-from repnet_search.errors import RepnetSearchError
+from repnet_search.errors import RepnetSearchError, describe_os_error
 from repnet_search.results.record import Outcome
 from repnet_search.results.storage import load_optuna_study, open_storage
 from repnet_search.results.study import RecordReader
@@ -114,7 +114,10 @@ def _work(job: Job, index: int, complaints: SimpleQueue[str]) -> None:
         return
     except RepnetSearchError as error:
         complaints.put(str(error))
-        raise SystemExit(1) from error
+        raise SystemExit(1) from None
+    except OSError as error:
+        complaints.put(describe_os_error(error))
+        raise SystemExit(1) from None
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 FORMAT_VERSION: Literal[1] = 1
 
@@ -59,10 +59,16 @@ class Optimizer(StrEnum):
     ADAM = "adam"
 
 
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError("an odd number")
+    return kernel
+
+
 Groups = Annotated[int, Field(ge=1)] | Literal["depthwise"]
 Width = Annotated[float, Field(gt=0, le=8, allow_inf_nan=False)]
 Depth = Annotated[int, Field(ge=0, le=8)]
-Kernel = Annotated[int, Field(ge=1, le=15)]
+Kernel = Annotated[int, Field(ge=1, le=15), AfterValidator(_odd)]
 Pool = Annotated[int, Field(ge=1, le=64)]
 # The YAML reader gives plain text for an enumeration; everything else is taken strictly ("2" is not 2).
 NormChoice = Annotated[Norm, Field(strict=False)]

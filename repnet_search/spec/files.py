@@ -56,7 +56,7 @@ def parse_spec(kind: type[Spec], text: str, *, source: str) -> Spec:
     except YAMLError as error:
         raise SpecError(f"{source} is not valid YAML: {_first_line(error)}.") from error
     if not isinstance(value, dict):
-        raise SpecError(f"{source} must be a mapping of fields such as 'connectors:', but is {_kind_of(value)}.")
+        raise SpecError(f"{source} must be a mapping of fields, but is {_kind_of(value)}.")
     return validate_spec(kind, value, source=source)
 
 
@@ -77,7 +77,7 @@ def dump_yaml(value: dict[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # typed as None in ruamel.yaml 0.19
-    yaml.width = 120
+    yaml.width = 200  # a connector on one line
     stream = io.StringIO()
     yaml.dump(value, stream)
     return stream.getvalue()
@@ -122,6 +122,10 @@ def _sentence(kind: type[BaseModel], errors: list[ErrorDetails]) -> str:
 
 
 def _rule(error: ErrorDetails) -> str:
+    if error["type"] == "tuple_type":
+        return "a list such as [48]"
+    if error["type"] == "too_short":
+        return "a list of at least one choice"
     return error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 

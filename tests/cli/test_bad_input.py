@@ -118,7 +118,7 @@ def test_a_backbone_without_its_weights(complains: Complains) -> None:
     ("text", "sentence"),
     [
         ("resolutoin: [48]", "resolutoin is not a field here. Did you mean 'resolution'?"),
-        ("module: {width: wide}", "module.width must be a valid tuple"),
+        ("module: {width: wide}", "module.width must be a list such as"),
         ("connector_blocks: [40]", "connector_blocks[0] must be a block of mobilenet_v2_w035 (0..17), but got 40."),
         ("resolution: [48", "is not valid YAML"),
     ],

@@ -59,7 +59,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def search(settings: StudySpec, task: Task, feasible: FeasibleSpace, *, name: str, trials: int) -> Search:
     """Returns a search of the default storage that has run."""
-    study = open_study(name, open_storage(None, create=True), settings, feasible)
-    worker = Search(study, settings, task, feasible)
-    worker.run(Limits(trials=trials), listener=lambda _: None)
+    with open_study(name, open_storage(None, create=True), settings, feasible) as study:
+        worker = Search(study, settings, task, feasible)
+        worker.run(Limits(trials=trials), listener=lambda _: None)
     return worker

@@ -55,7 +55,8 @@ def test_a_search_trains_what_fits_and_nothing_twice(
 def test_an_over_budget_design_is_pruned_with_its_reason_and_constraint(
     workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = open_study("over", open_storage(None, create=True), settings, feasible)
+    with open_study("over", open_storage(None, create=True), settings, feasible) as study:
+        pass
     for trial in study.get_trials(states=(TrialState.WAITING,)):
         study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
     large = next(
@@ -122,26 +123,59 @@ def test_an_interrupted_training_is_recorded_and_the_rest_is_kept(
 
 
 def test_a_trial_left_running_by_a_killed_run_is_failed_by_the_next(
-    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
+    workplace: Path, settings: StudySpec, feasible: FeasibleSpace
 ) -> None:
-    storage = open_storage(None, create=True)
-    study = open_study("killed", storage, settings, feasible)
-    study.ask()
-    again = open_study("killed", open_storage(None), settings, feasible)
-    assert [trial.state for trial in again.get_trials() if trial.state is not TrialState.WAITING] == [TrialState.FAIL]
+    with open_study("killed", open_storage(None, create=True), settings, feasible) as study:
+        study.ask()
+    with open_study("killed", open_storage(None), settings, feasible) as again:
+        states = [trial.state for trial in again.get_trials() if trial.state is not TrialState.WAITING]
+    assert states == [TrialState.FAIL]
+
+
+def test_a_second_run_leaves_the_trials_of_a_living_one_alone(
+    workplace: Path, settings: StudySpec, feasible: FeasibleSpace
+) -> None:
+    with open_study("shared", open_storage(None, create=True), settings, feasible) as study:
+        trial = study.ask()
+        with open_study("shared", open_storage(None), settings, feasible) as other:
+            assert other.get_trials()[trial.number].state is TrialState.RUNNING
+
+
+def test_starts_that_a_killed_run_did_not_queue_are_queued_by_the_next(
+    workplace: Path, settings: StudySpec, feasible: FeasibleSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_study("whole", open_storage(None, create=True), settings, feasible) as study:
+        whole = [trial.system_attrs["fixed_params"] for trial in study.get_trials()]
+    real = optuna.Study.enqueue_trial
+    calls: list[int] = []
+
+    def killed(self: optuna.Study, *args: object, **kwargs: object) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(optuna.Study, "enqueue_trial", killed)
+    with pytest.raises(KeyboardInterrupt), open_study("cut", open_storage(None), settings, feasible):
+        pass
+    with open_study("cut", open_storage(None), settings, feasible) as study:
+        assert [trial.system_attrs["fixed_params"] for trial in study.get_trials()] == whole
 
 
 def test_a_study_refuses_other_settings(
     workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
 ) -> None:
     storage = open_storage(None, create=True)
-    open_study("mine", storage, settings, feasible)
+    with open_study("mine", storage, settings, feasible):
+        pass
     other = settings.model_copy(
         update={"data": settings.data.model_copy(update={"sha256": "0"}), "budget_bytes": 1 << 20}
     )
-    with pytest.raises(StudyError, match="exists with another budget and another data; choose another name"):
-        open_study("mine", storage, other, feasible)
-    open_study("mine", storage, settings, feasible)
+    with (
+        pytest.raises(StudyError, match="exists with another budget and another data; choose another name"),
+        open_study("mine", storage, other, feasible),
+    ):
+        pass
 
 
 def test_several_failures_in_a_row_stop_the_search(
@@ -180,7 +214,8 @@ def test_studies_are_listed_and_foreign_ones_left_out(
     workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
 ) -> None:
     storage = open_storage(None, create=True)
-    open_study("mine", storage, settings, feasible)
+    with open_study("mine", storage, settings, feasible):
+        pass
     optuna.create_study(study_name="foreign", storage=storage)
     assert [view.name for view in list_studies(open_storage(None))] == ["mine"]
     with pytest.raises(StudyError, match="was not made by repnet-search"):

@@ -73,8 +73,8 @@ def test_a_block_that_the_backbone_lacks_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("resolution: 48", "resolution must be a valid tuple"),
-        ("resolution: []", "resolution must be"),
+        ("resolution: 48", "resolution must be a list such as [48], but got 48."),
+        ("resolution: []", "resolution must be a list of at least one choice, but got []."),
         ("resolution: [48, 48]", "resolution must be a list without repeated choices"),
         ("modul: {}", "modul is not a field here. Did you mean 'module'?"),
         ("module: {widht: [1.0]}", "module.widht is not a field here. Did you mean 'width'?"),
