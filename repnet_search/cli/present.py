@@ -28,6 +28,8 @@ from repnet_search.spec.study import StudySpec
 from repnet_search.training.task import Task
 from repnet_search.units import KIB, format_size
 
+FEW_VALIDATION_IMAGES = 100
+
 
 class RunPresenter:
     """Prints a run; with `as_json` the result goes to stdout as JSON and everything else to stderr."""
@@ -64,6 +66,11 @@ class RunPresenter:
             f"seed {settings.training.seed}, on {self.task.device.type} by {self.workers} "
             f"worker{'' if self.workers == 1 else 's'}",
         }
+        validation = source.count(Split.VALIDATION)
+        if validation < FEW_VALIDATION_IMAGES:
+            lines["note"] = (
+                f"designs are compared on {validation} validation images: one is worth {100 / validation:.1f} points"
+            )
         if source.skipped:
             count = len(source.skipped)
             lines["skipped"] = f"{count} broken file{'' if count == 1 else 's'}, first {source.skipped[0]}"

@@ -123,7 +123,7 @@ def _sentence(kind: type[BaseModel], errors: list[ErrorDetails]) -> str:
 
 def _rule(error: ErrorDetails) -> str:
     if error["type"] == "tuple_type":
-        return "a list such as [48]"
+        return "a list of choices"
     if error["type"] == "too_short":
         return "a list of at least one choice"
     return error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

@@ -118,7 +118,7 @@ def test_a_backbone_without_its_weights(complains: Complains) -> None:
     ("text", "sentence"),
     [
         ("resolutoin: [48]", "resolutoin is not a field here. Did you mean 'resolution'?"),
-        ("module: {width: wide}", "module.width must be a list such as"),
+        ("module: {width: wide}", "module.width must be a list of choices, but got 'wide'."),
         ("connector_blocks: [40]", "connector_blocks[0] must be a block of mobilenet_v2_w035 (0..17), but got 40."),
         ("resolution: [48", "is not valid YAML"),
     ],
@@ -163,6 +163,18 @@ def test_an_unwritable_folder_is_one_sentence(workplace: Path, complains: Compla
     # what a read-only folder gives, also for root: the studies' folder cannot be made
     (workplace / "repnet-studies").write_text("in the way")
     assert "repnet-studies" in complains("run", "--budget", "256KB", code=1)
+
+
+def test_sqlite_is_for_one_worker(complains: Complains) -> None:
+    message = complains("run", "--budget", "256KB", "--storage", "sqlite:///s.db", "--workers", "2", code=2)
+    assert "SQLite is for one worker" in message
+
+
+@pytest.mark.parametrize(
+    "option", [("--timeout", "nan"), ("--width-mult", "-1"), ("--trials", "0"), ("--input-range", "5")]
+)
+def test_options_that_cannot_be_read(option: tuple[str, str], complains: Complains) -> None:
+    complains("run", "--budget", "256KB", *option, code=2)
 
 
 def test_an_unknown_option_and_command(complains: Complains) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import optuna
 import pytest
 
 from repnet_search.errors import StudyError
@@ -45,6 +46,26 @@ def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path)
         with pytest.raises(StudyError, match="is not a storage of studies"):
             open_storage("sqlite:///other.db", create=create)
     assert (tmp_path / "other.db").read_bytes() == before
+
+
+def test_a_torn_last_line_is_cut_off_before_anything_is_added(tmp_path: Path) -> None:
+    storage = open_storage("journal.log", create=True)
+    optuna.create_study(study_name="mine", storage=storage)
+    path = tmp_path / "journal.log"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code": 4, "worker_id": "abc", "st')
+    again = open_storage("journal.log", create=True)
+    assert path.read_bytes() == whole
+    optuna.create_study(study_name="yours", storage=again)
+    assert [study.study_name for study in open_storage("journal.log").get_all_studies()] == ["mine", "yours"]
+
+
+def test_a_damaged_line_is_one_sentence_that_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "journal.log"
+    optuna.create_study(study_name="mine", storage=open_storage("journal.log", create=True))
+    path.write_bytes(path.read_bytes() + b'{"op_code": 4, "st{"op_code": 0}\n' + path.read_bytes())
+    with pytest.raises(StudyError, match="one of its lines is damaged .* remove that line"):
+        open_storage("journal.log")
 
 
 def test_a_folder_is_no_storage(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_block_that_the_backbone_lacks_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("resolution: 48", "resolution must be a list such as [48], but got 48."),
+        ("resolution: 48", "resolution must be a list of choices, but got 48."),
         ("resolution: []", "resolution must be a list of at least one choice, but got []."),
         ("resolution: [48, 48]", "resolution must be a list without repeated choices"),
         ("modul: {}", "modul is not a field here. Did you mean 'module'?"),
