@@ -27,7 +27,6 @@ ORIGIN_KEY = "repnet_origin"
 STARTUP_DESIGNS = 8
 STRATA = (0.75, 0.5, 0.6)
 STRATUM_EVERY = 4
-ELITE = 3
 UNTRAINED_IN_A_ROW = 8
 NEIGHBOUR_TRIES = 200
 
@@ -114,14 +113,13 @@ class Proposer:
     def _neighbour(
         self, random: Random, seen: set[str], records: Sequence[TrialRecord], limit: int
     ) -> Candidate | None:
-        """Returns one of the best designs within a limit with one or two fields changed, still within it and new."""
-        fitting = [record for record in records if record.outcome is Outcome.TRAINED and record.ram_bytes <= limit]
-        best = sorted(fitting, key=lambda record: -(record.validation_accuracy or 0.0))[:ELITE]
+        """Returns a parent within a limit with one or two fields changed, still within it and new."""
+        parents = _parents([record for record in records if record.ram_bytes <= limit])
         params = {trial.number: trial.params for trial in self.study.get_trials(deepcopy=False)}
-        for _ in range(NEIGHBOUR_TRIES if best else 0):
+        for _ in range(NEIGHBOUR_TRIES if parents else 0):
             drawn = self.feasible.space.sample(random)
             changed = random.sample(sorted(drawn), random.randint(1, 2))
-            parent = params[random.choice(best).number]
+            parent = params[random.choice(parents).number]
             candidate = self.feasible.candidate(parent | {name: drawn[name] for name in changed})
             if candidate.memory.ram_bytes <= limit and candidate.resolved.id not in seen:
                 return candidate
@@ -138,3 +136,18 @@ def _untrained_in_a_row(records: Sequence[TrialRecord]) -> int:
             break
         count += 1
     return count
+
+
+def _parents(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Returns the best design, and the best of those that only read, that only write, and that do both.
+
+    A few trainings cannot tell yet which way of exchanging is the best here, so each keeps its chance.
+    """
+    trained = [record for record in records if record.outcome is Outcome.TRAINED]
+    by_accuracy = sorted(trained, key=lambda record: record.validation_accuracy or 0.0)
+    best = {}
+    for record in by_accuracy:
+        ways = {connector.exchange.writes for connector in record.design.connectors}
+        if ways:
+            best[frozenset(ways)] = record
+    return [*by_accuracy[-1:], *best.values()]

@@ -64,7 +64,7 @@ def test_a_damaged_line_is_one_sentence_that_says_what_to_do(tmp_path: Path) -> 
     path = tmp_path / "journal.log"
     optuna.create_study(study_name="mine", storage=open_storage("journal.log", create=True))
     path.write_bytes(path.read_bytes() + b'{"op_code": 4, "st{"op_code": 0}\n' + path.read_bytes())
-    with pytest.raises(StudyError, match="one of its lines is damaged .* remove that line"):
+    with pytest.raises(StudyError, match=r"one of its lines is damaged .* remove that line"):
         open_storage("journal.log")
 
 
