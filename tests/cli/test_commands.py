@@ -106,7 +106,21 @@ def test_lists(cli: Run) -> None:
 
 def test_two_workers_share_one_study(workplace: Path) -> None:
     # In a process of its own: workers import the main module again, and AppTest leaves a page in its place here.
-    options = "--space tiny --trials 4 --epochs 1 --views 1 --workers 2 --seed 1 --json".split()
+    options = [
+        "--space",
+        "tiny",
+        "--trials",
+        "4",
+        "--epochs",
+        "1",
+        "--views",
+        "1",
+        "--workers",
+        "2",
+        "--seed",
+        "1",
+        "--json",
+    ]
     command = [sys.executable, "-m", "repnet_search", "run", "--budget", "160KB", *options]
     done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
