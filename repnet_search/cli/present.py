@@ -19,7 +19,7 @@ from repnet_search.cli.render import (
     memory_bars,
 )
 from repnet_search.data import Split
-from repnet_search.results.front import best_under, pareto_front
+from repnet_search.results.front import best_under, count_trained, pareto_front
 from repnet_search.results.record import BASELINES, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import StudyView, dump_record
@@ -169,7 +169,7 @@ class RunPresenter:
         }
 
     def _trained(self) -> int:
-        return sum(record.outcome is Outcome.TRAINED and record.origin not in BASELINES for record in self._records)
+        return count_trained(self._records)
 
     def _line(self) -> str:
         pruned = sum(record.outcome is Outcome.OVER_BUDGET for record in self._records)

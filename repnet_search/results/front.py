@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from repnet_search.results.record import Origin, Outcome, TrialRecord
+from repnet_search.results.record import BASELINES, Origin, Outcome, TrialRecord
 
 
 def trained(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Returns the trained trials, one per design."""
     return [record for record in records if record.outcome is Outcome.TRAINED]
+
+
+def count_trained(records: Iterable[TrialRecord]) -> int:
+    """Returns the trained designs that `--trials` counts: the baselines are left out."""
+    return sum(record.origin not in BASELINES for record in trained(records))
 
 
 def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:

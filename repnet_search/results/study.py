@@ -12,7 +12,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from repnet_search.errors import SpecError, StudyError
-from repnet_search.results.record import BASELINES, Origin, Outcome, TrialRecord
+from repnet_search.results.front import count_trained
+from repnet_search.results.record import Origin, Outcome, TrialRecord
 from repnet_search.results.storage import list_study_names, load_optuna_study, open_storage
 from repnet_search.spec.design import Design
 from repnet_search.spec.files import validate_spec
@@ -39,7 +40,7 @@ class StudyView:
     @property
     def trained_count(self) -> int:
         """Trained designs that `--trials` counts: the baselines are left out."""
-        return sum(record.outcome is Outcome.TRAINED and record.origin not in BASELINES for record in self.records)
+        return count_trained(self.records)
 
 
 def load_study(name: str, *, storage: str | None = None) -> StudyView:

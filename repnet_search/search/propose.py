@@ -20,7 +20,8 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
 
-from repnet_search.results.record import BASELINES, Origin, Outcome, TrialRecord
+from repnet_search.results.front import count_trained
+from repnet_search.results.record import Origin, Outcome, TrialRecord
 from repnet_search.search.feasible import Candidate, FeasibleSpace
 
 ORIGIN_KEY = "repnet_origin"
@@ -85,7 +86,7 @@ class Proposer:
         """Queues a design of our own where one is due; returns False where one is due and none is found."""
         random = Random(f"{self.seed} {number} {self.worker}")
         seen = {record.design_id for record in records}
-        counted = sum(record.outcome is Outcome.TRAINED and record.origin not in BASELINES for record in records)
+        counted = count_trained(records)
         turn = counted % STRATUM_EVERY
         budget = self.feasible.budget_bytes
         if counted < STARTUP_DESIGNS or _untrained_in_a_row(records) >= UNTRAINED_IN_A_ROW:

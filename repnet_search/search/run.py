@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import TrialState
 
 from repnet_search.errors import RepnetSearchError
-from repnet_search.results.front import best_under
+from repnet_search.results.front import best_under, count_trained
 from repnet_search.results.record import BASELINES, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import RECORD_KEY, RecordReader, dump_record
@@ -155,11 +155,6 @@ def save_best(study_name: str, settings: StudySpec, records: list[TrialRecord]) 
     best = best_under(records, budget_bytes=settings.available_bytes)
     if best is not None:
         save_text(study_folder(study_name) / "best.yaml", design_to_yaml(best.design))
-
-
-def count_trained(records: list[TrialRecord]) -> int:
-    """Returns the trained designs that `--trials` counts: the baselines are left out."""
-    return sum(record.outcome is Outcome.TRAINED and record.origin not in BASELINES for record in records)
 
 
 def _record(proposal: Proposal) -> TrialRecord:
