@@ -19,10 +19,10 @@ def create_mobilenet_v2(*, width_mult: float, last_conv: bool) -> BlockTable:
 
     >>> table = create_mobilenet_v2(width_mult=0.35, last_conv=False)
     >>> len(table.blocks), table.feature_channels, table.weight_count + table.bias_count
-    (18, 112, 245112)
+    (18, 112, 244448)
     """
     channels = _divisible_by_8(32 * width_mult)
-    blocks = [Block(convs=(_conv("features.0", 0, 3, channels, 3, 2),), residual=False, stage=0)]
+    blocks = [Block(convs=(_conv("features.0", 0, 3, channels, 3, 2),), residual=False, stage=0, channels=channels)]
     for stage, (expansion, base, count, first_stride) in enumerate(_SETTINGS, start=1):
         out_channels = _divisible_by_8(base * width_mult)
         for repeat in range(count):
@@ -33,7 +33,7 @@ def create_mobilenet_v2(*, width_mult: float, last_conv: bool) -> BlockTable:
     if last_conv:
         out_channels = _divisible_by_8(1280 * max(1.0, width_mult))
         conv = _conv(f"features.{len(blocks)}", 0, channels, out_channels, 1, 1)
-        blocks.append(Block(convs=(conv,), residual=False, stage=len(_SETTINGS) + 1))
+        blocks.append(Block(convs=(conv,), residual=False, stage=len(_SETTINGS) + 1, channels=out_channels))
     name = f"mobilenet_v2_w{round(width_mult * 100):03d}{'_last_conv' if last_conv else ''}"
     return BlockTable(name=name, blocks=tuple(blocks), paper_blocks=_PAPER_BLOCKS)
 
@@ -49,7 +49,7 @@ def _inverted_residual(key: str, in_channels: int, out_channels: int, stride: in
         f"{key}.{index}", f"{key}.{index + 1}", hidden, out_channels, 1, 1, groups=1, activation=Activation.NONE
     )
     residual = stride == 1 and in_channels == out_channels
-    return Block(convs=(*convs, projection), residual=residual, stage=stage)
+    return Block(convs=(*convs, projection), residual=residual, stage=stage, channels=out_channels)
 
 
 def _conv(

@@ -1,8 +1,9 @@
 """Block tables: what a backbone is made of, as numbers.
 
 A backbone is a stem and blocks B_0 … B_{L-1}; each is a chain of convolutions (their norms folded), with or without a
-shortcut. The graph, the memory account and the frozen torch model are all built from the same table, so they cannot
-drift apart. Maps are square and paddings are kernel // 2, as in all backbones here.
+shortcut; a block without convolutions passes its input on, as some searched networks have it. The graph, the memory
+account and the frozen torch model are all built from the same table, so they cannot drift apart. Maps are square and
+paddings are kernel // 2, as in all backbones here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Activation(StrEnum):
 class Conv:
     """A convolution with its folded batch norm, then an activation.
 
-    `key` and `norm_key` are the state-dict prefixes of the convolution and its batch norm in torchvision's model.
+    `key` and `norm_key` are the state-dict prefixes of the convolution and its batch norm in the released weights.
     """
 
     key: str
@@ -38,6 +39,11 @@ class Conv:
     stride: int
     groups: int
     activation: Activation
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel has a filter of its own."""
+        return self.groups == self.in_channels == self.out_channels
 
     @property
     def weight_count(self) -> int:
@@ -51,41 +57,59 @@ class Conv:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A stage's unit, after which a connector may sit: convolutions in a chain and, with `residual`, a shortcut."""
+    """A stage's unit, after which a connector may sit.
+
+    Convolutions in a chain; with `residual`, plus the block's input, through the convolution `shortcut` where it has
+    one, and then `activation`; with `max_pool`, a 3×3 max pool of stride 2 behind it. `channels` are what it writes.
+    """
 
     convs: tuple[Conv, ...]
     residual: bool
     stage: int
+    channels: int
+    shortcut: Conv | None = None
+    activation: Activation = Activation.NONE
+    max_pool: bool = False
 
     @property
-    def in_channels(self) -> int:
-        """Channels that the block reads."""
-        return self.convs[0].in_channels
+    def is_identity(self) -> bool:
+        """Whether the block passes its input on unchanged; a connector after it would be one after its predecessor."""
+        return not self.convs
 
     @property
-    def out_channels(self) -> int:
-        """Channels that the block writes."""
-        return self.convs[-1].out_channels
+    def is_inverted_residual(self) -> bool:
+        """Whether the block is a 1×1 expansion, a depthwise convolution and a linear 1×1 projection."""
+        if len(self.convs) != 3 or self.shortcut is not None or self.max_pool:
+            return False
+        expand, depthwise, project = self.convs
+        pointwise = all(conv.kernel == 1 and conv.stride == 1 and conv.groups == 1 for conv in (expand, project))
+        linear = project.activation is Activation.NONE and self.activation is Activation.NONE
+        return pointwise and linear and depthwise.is_depthwise
+
+    def all_convs(self) -> tuple[Conv, ...]:
+        """Returns the chain and the shortcut's convolution."""
+        return self.convs if self.shortcut is None else (*self.convs, self.shortcut)
 
     def output_size(self, size: int) -> int:
         """Returns the side of the output map for an input map of side `size`."""
         for conv in self.convs:
             size = conv.output_size(size)
-        return size
+        return (size - 1) // 2 + 1 if self.max_pool else size
 
 
 @dataclass(frozen=True)
 class BlockTable:
-    """A backbone as numbers: its name, its blocks, and where the paper's preset puts its connectors."""
+    """A backbone as numbers: its name, its blocks, where the paper's preset puts its connectors, its norms' ε."""
 
     name: str
     blocks: tuple[Block, ...]
     paper_blocks: tuple[int, ...]
+    norm_eps: float = 1e-5
 
     @property
     def feature_channels(self) -> int:
         """Channels of the last block, which the head pools."""
-        return self.blocks[-1].out_channels
+        return self.blocks[-1].channels
 
     @property
     def last_block(self) -> int:
@@ -113,7 +137,7 @@ class BlockTable:
     def convs(self) -> Iterator[Conv]:
         """Yields every convolution in order."""
         for block in self.blocks:
-            yield from block.convs
+            yield from block.all_convs()
 
     def output_sizes(self, resolution: int) -> tuple[int, ...]:
         """Returns the side of the map after each block, for square images of side `resolution`.

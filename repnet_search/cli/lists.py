@@ -57,19 +57,23 @@ def spaces(*, name: str | None, as_json: bool) -> None:
 @click.command()
 @json_option
 def backbones(*, as_json: bool) -> None:
-    """List the backbones with their blocks and parameters, at width 0.35 and 1."""
-    from repnet_search.backbones import get_block_table, list_backbones
+    """List the backbones at their default width and at width 1, without last 1x1 convolution.
+
+    A connector may sit after every connectable block; the paper's preset has one after each of the paper's blocks.
+    """
+    from repnet_search.backbones import default_width_mult, get_block_table, list_backbones
 
     rows: list[dict[str, object]] = []
     for name in list_backbones():
-        for width_mult in (0.35, 1.0):
+        for width_mult in sorted({default_width_mult(name), 1.0}):
             table = get_block_table(name, width_mult=width_mult, last_conv=False)
             rows.append(
                 {
                     "backbone": name,
                     "width": width_mult,
                     "blocks": len(table.blocks),
-                    "last_block": table.last_block,
+                    "connectable_blocks": [i for i, block in enumerate(table.blocks) if not block.is_identity],
+                    "paper_blocks": list(table.paper_blocks),
                     "frozen_parameters": table.weight_count + table.bias_count,
                     "features": table.feature_channels,
                 }
@@ -107,4 +111,20 @@ def _cell(key: str, value: object) -> str:
         return format_size(value)
     if key.endswith("_accuracy"):
         return format_percent(value if isinstance(value, float) else None)
-    return str(value)
+    return _format_runs(value) if isinstance(value, list) else str(value)
+
+
+def _format_runs(numbers: list[int]) -> str:
+    """Returns ascending numbers with their runs shortened.
+
+    >>> _format_runs([0, 1, 2, 3, 6, 7, 9])
+    '0-3, 6, 7, 9'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    texts = [f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return ", ".join(texts)

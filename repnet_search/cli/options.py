@@ -72,7 +72,8 @@ def weights_options(command: Command) -> Command:
             "--weights",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="The backbone's weights as safetensors with torchvision's key names. Default: the embedded ones.",
+            help="The backbone's weights as safetensors with the key names of its origin (torchvision, ProxylessNAS). "
+            "Default: the embedded ones.",
         ),
     ):
         command = option(command)
@@ -91,12 +92,15 @@ def backbone_options(command: Command) -> Command:
         click.option(
             "--width-mult",
             type=click.FloatRange(0, 4, min_open=True),
-            default=0.35,
-            show_default=True,
-            help="The backbone's width.",
+            metavar="WIDTH",
+            help="The backbone's width. Default: as 'backbones' lists it, 0.35 for mobilenet_v2.",
         ),
         click.option(
-            "--backbone", default="mobilenet_v2", show_default=True, metavar="NAME", help="The frozen backbone."
+            "--backbone",
+            default="mobilenet_v2",
+            show_default=True,
+            metavar="NAME",
+            help="The frozen backbone, one of 'backbones'.",
         ),
     ):
         command = option(command)
@@ -118,8 +122,8 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
 
 
-def make_backbone(name: str, width_mult: float, *, last_conv: bool) -> BackboneSpec:
-    """Returns the backbone that the options name.
+def make_backbone(name: str, width_mult: float | None, *, last_conv: bool) -> BackboneSpec:
+    """Returns the backbone that the options name; None is its default width.
 
     Raises:
         SpecError: there is no such backbone, or no such width.
@@ -127,5 +131,5 @@ def make_backbone(name: str, width_mult: float, *, last_conv: bool) -> BackboneS
     from repnet_search.spec.design import BackboneSpec
     from repnet_search.spec.files import validate_spec
 
-    value = {"name": name, "width_mult": width_mult, "last_conv": last_conv}
-    return validate_spec(BackboneSpec, value, source="backbone")
+    width = {} if width_mult is None else {"width_mult": width_mult}
+    return validate_spec(BackboneSpec, {"name": name, **width, "last_conv": last_conv}, source="backbone")

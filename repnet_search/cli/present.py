@@ -11,6 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from repnet_search.backbones import has_last_conv, has_widths
 from repnet_search.cli.render import (
     comparison_table,
     create_console,
@@ -196,4 +197,5 @@ class RunPresenter:
 
 def _backbone(settings: StudySpec) -> str:
     spec = settings.backbone
-    return f"{spec.name} ×{spec.width_mult:g}{'' if spec.last_conv else ' without last conv'}"
+    width = f" ×{spec.width_mult:g}" if has_widths(spec.name) else ""
+    return f"{spec.name}{width}{' without last conv' if has_last_conv(spec.name) and not spec.last_conv else ''}"

@@ -93,7 +93,7 @@ def run(
     proxy_images: int | None,
     skip_broken: bool,
     backbone: str,
-    width_mult: float,
+    width_mult: float | None,
     last_conv: bool,
     weights: Path | None,
     input_range: str | None,

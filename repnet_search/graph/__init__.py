@@ -1,6 +1,27 @@
 """One training step of a design as a list of operators and tensors."""
 
 from repnet_search.graph.build import build_graph
-from repnet_search.graph.ops import Op, OpKind, Role, Tensor, TrainingGraph
+from repnet_search.graph.ops import (
+    NormLayer,
+    Op,
+    OpKind,
+    Parameter,
+    Role,
+    Schedule,
+    Tensor,
+    Trained,
+    TrainingGraph,
+)
 
-__all__ = ["Op", "OpKind", "Role", "Tensor", "TrainingGraph", "build_graph"]
+__all__ = [
+    "NormLayer",
+    "Op",
+    "OpKind",
+    "Parameter",
+    "Role",
+    "Schedule",
+    "Tensor",
+    "Trained",
+    "TrainingGraph",
+    "build_graph",
+]

@@ -6,63 +6,87 @@ contribution and later ones are added in place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from repnet_search.graph.ops import Op, OpKind, Role, Tensor
+from repnet_search.graph.ops import Op, OpKind, Parameter, Role, Tensor
 
 FLOAT_BYTES = 4
 
 
 class Tape:
-    """Collects a step's tensors and operators; `batch` multiplies every activation."""
+    """Collects a step's tensors and operators; `batch` is the first dimension of every activation."""
 
-    def __init__(self, *, batch: int, backbone_bytes: int) -> None:
+    def __init__(self, *, batch: int, backbone_bytes: int, whole_gradients: bool = False) -> None:
+        """Starts an empty step.
+
+        Args:
+            batch: images of the micro-batch.
+            backbone_bytes: bytes of an activation of the frozen backbone.
+            whole_gradients: whether an update needs a parameter's whole gradient as a live buffer.
+        """
         self.batch = batch
         self.backbone_bytes = backbone_bytes
+        self.whole_gradients = whole_gradients
         self.tensors: list[Tensor] = []
         self.ops: list[Op] = []
-        self.parameters: list[int] = []
+        self.parameters: list[Parameter] = []
         self.norm_state_elements = 0
-        self._backward: list[Callable[[], None]] = []
+        self._backward: list[tuple[int, Callable[[Op], None]]] = []
+        self._current = -1
         self._needs_gradient: set[int] = set()
         self._gradients: dict[int, int] = {}
 
-    def tensor(self, name: str, elements: int, role: Role, *, element_bytes: int = FLOAT_BYTES) -> int:
-        """Returns a new tensor in a storage of its own, `elements` per sample."""
-        total = elements * self.batch
-        self.tensors.append(Tensor(name, total, total * element_bytes, role, len(self.tensors)))
-        return len(self.tensors) - 1
+    @property
+    def quantised(self) -> bool:
+        """Whether the frozen backbone's activations are int8."""
+        return self.backbone_bytes == 1
 
-    def mask(self, of: int) -> int:
-        """Returns a new mask of 1 bit per element of a tensor."""
-        elements = self.tensors[of].elements
-        name = f"{self.tensors[of].name} mask"
-        self.tensors.append(Tensor(name, elements, (elements + 7) // 8, Role.MASK, len(self.tensors)))
-        return len(self.tensors) - 1
+    def tensor(self, name: str, shape: tuple[int, ...], role: Role, *, element_bytes: int = FLOAT_BYTES) -> int:
+        """Returns a new tensor in a storage of its own; `shape` is one sample's."""
+        elements = self.batch * math.prod(shape)
+        index = len(self.tensors)
+        self.tensors.append(Tensor(name, (self.batch, *shape), elements, elements * element_bytes, role, index))
+        return index
 
-    def buffer(self, name: str, elements: int, role: Role) -> int:
+    def mask(self, name: str, shape: tuple[int, ...]) -> int:
+        """Returns a new mask of 1 bit per element; `shape` is one sample's."""
+        elements = self.batch * math.prod(shape)
+        index = len(self.tensors)
+        self.tensors.append(Tensor(name, (self.batch, *shape), elements, (elements + 7) // 8, Role.MASK, index))
+        return index
+
+    def buffer(self, name: str, shape: tuple[int, ...], role: Role, *, element_bytes: int = FLOAT_BYTES) -> int:
         """Returns a new tensor whose size does not depend on the batch, such as a weight's gradient."""
-        self.tensors.append(Tensor(name, elements, elements * FLOAT_BYTES, role, len(self.tensors)))
-        return len(self.tensors) - 1
+        elements = math.prod(shape)
+        index = len(self.tensors)
+        self.tensors.append(Tensor(name, shape, elements, elements * element_bytes, role, index))
+        return index
 
-    def in_place(self, name: str, over: int) -> int:
-        """Returns a tensor that overwrites another."""
+    def in_place(self, name: str, over: int, shape: tuple[int, ...] | None = None) -> int:
+        """Returns a tensor that overwrites another, or with a `shape` (of one sample) only its beginning."""
         old = self.tensors[over]
-        self.tensors.append(Tensor(name, old.elements, old.size_bytes, old.role, old.storage))
+        if shape is None:
+            self.tensors.append(Tensor(name, old.shape, old.elements, old.size_bytes, old.role, old.storage))
+        else:
+            elements = self.batch * math.prod(shape)
+            size = elements * (old.size_bytes // old.elements)
+            self.tensors.append(Tensor(name, (self.batch, *shape), elements, size, old.role, old.storage))
         return len(self.tensors) - 1
 
-    def emit(self, op: Op) -> None:
-        """Appends an operator."""
+    def emit(self, op: Op, backward: Callable[[Op], None] | None = None) -> Op:
+        """Appends an operator; `backward` is what the backward pass does for it."""
         self.ops.append(op)
-
-    def on_backward(self, action: Callable[[], None]) -> None:
-        """Registers what the backward pass does for the operator just emitted."""
-        self._backward.append(action)
+        op.of = self._current
+        if backward is not None:
+            self._backward.append((len(self.ops) - 1, backward))
+        return op
 
     def run_backward(self) -> None:
         """Emits the backward pass."""
         while self._backward:
-            self._backward.pop()()
+            self._current, action = self._backward.pop()
+            action(self.ops[self._current])
 
     def track(self, tensor: int) -> None:
         """Marks a tensor as needing a gradient."""
@@ -72,14 +96,29 @@ class Tape:
         """Returns whether a tensor is on the gradient path."""
         return tensor in self._needs_gradient
 
-    def train(self, *elements: int) -> tuple[int, ...]:
-        """Registers trainable tensors by their element counts, and returns these."""
-        self.parameters.extend(elements)
-        return elements
+    def parameter(self, name: str, elements: int, *, trains: bool) -> Parameter:
+        """Registers a parameter, and returns it."""
+        parameter = Parameter(name, elements, trains)
+        self.parameters.append(parameter)
+        return parameter
 
-    def gradient(self, of: int) -> int | None:
-        """Returns the gradient tensor of a value, None while nothing has contributed."""
-        return self._gradients.get(of)
+    def weight_gradient(self, op: Op) -> tuple[int, ...]:
+        """Returns the buffer that a rule needs which updates a parameter from its whole gradient; () otherwise.
+
+        One tensor is updated after the other, so the largest decides.
+        """
+        trained = [parameter.elements for parameter in op.parameters if parameter.trains]
+        if not (trained and self.whole_gradients):
+            return ()
+        return (self.buffer(f"weight gradient at {op.place}", (max(trained),), Role.WEIGHT_GRADIENT),)
+
+    def gradient(self, of: int) -> int:
+        """Returns the gradient tensor of a value that something has contributed to."""
+        return self._gradients[of]
+
+    def has_gradient(self, value: int) -> bool:
+        """Returns whether something has contributed to a value's gradient."""
+        return value in self._gradients
 
     def contribute(self, to: int) -> tuple[int, tuple[int, ...]]:
         """Returns the gradient tensor that an operator writes for a value, and what it must read to add to it."""
@@ -87,15 +126,21 @@ class Tape:
         if existing is not None:
             return existing, (existing,)
         value = self.tensors[to]
-        name = f"gradient of {value.name}"
-        new = self.tensor(name, value.elements // self.batch, Role.GRADIENT)
+        new = self.tensor(f"gradient of {value.name}", value.shape[1:], Role.GRADIENT)
         self._gradients[to] = new
         return new, ()
 
-    def pass_on(self, gradient: int, to: int, place: str) -> None:
-        """Gives a gradient to a value unchanged: as an alias, or added to what is there already."""
+    def overwrite_gradient(self, of: int, to: int) -> int:
+        """Returns the gradient of `to` as one that overwrites the gradient of `of`, element by element."""
+        new = self.in_place(f"gradient of {self.tensors[to].name}", self._gradients[of])
+        self._gradients[to] = new
+        return new
+
+    def pass_on(self, gradient: int, to: int, place: str, *, copies: bool = False) -> None:
+        """Gives a gradient to a value unchanged: as an alias, as a copy, or added to what is there already."""
         existing = self._gradients.get(to)
-        if existing is None:
+        if existing is None and not copies:
             self._gradients[to] = gradient
         else:
-            self.emit(Op(OpKind.GRADIENT_ADD, place, (gradient, existing), (existing,)))
+            target, also_read = self.contribute(to)
+            self.emit(Op(OpKind.GRADIENT_ADD, place, (gradient, *also_read), (target,)))

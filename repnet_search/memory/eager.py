@@ -15,6 +15,7 @@ from repnet_search.graph import Op, OpKind, TrainingGraph
 from repnet_search.graph.tape import FLOAT_BYTES
 
 LABEL_BYTES = 8
+WINNER_BYTES = 8
 
 Kept = tuple[str, int]
 """A key that is the same for the same storage, and its bytes."""
@@ -53,9 +54,33 @@ def _conv(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
         yield "before ReLU6", _tensor(graph, op.writes[0])[1]
     elif op.activation is Activation.RELU:
         yield _tensor(graph, op.writes[0])
-    if op.standardised_weights:
+    if op.standardised:
         # Standardised by batch_norm over output channels: mean and 1/σ, and the convolution keeps the result.
-        yield "standardised", FLOAT_BYTES * (op.standardised_weights + 2 * op.standardised_channels)
+        yield "standardised", FLOAT_BYTES * (op.parameters[0].elements + 2 * op.conv.out_channels)
+
+
+def _backbone_norm(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    """Its input, frozen or not; mean and 1/σ where it takes them from the batch; the activation as of a convolution."""
+    if not op.output_needs_gradient:
+        return
+    yield "before norm", graph.tensors[op.reads[0]].elements * FLOAT_BYTES
+    yield "batch statistics", 2 * FLOAT_BYTES * op.parameters[0].elements if op.weight_trains else 0
+    if op.activation is Activation.RELU6:
+        yield "before ReLU6", _tensor(graph, op.writes[0])[1]
+    elif op.activation is Activation.RELU:
+        yield _tensor(graph, op.writes[0])
+
+
+def _residual_add(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    if op.output_needs_gradient and op.activation is not Activation.NONE:
+        yield _tensor(graph, op.writes[0])
+
+
+def _max_pool(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    """Its input, and the place of every maximum as int64."""
+    if op.input_needs_gradient:
+        yield _tensor(graph, op.reads[0])
+        yield "winners", WINNER_BYTES * graph.tensors[op.writes[0]].elements
 
 
 def _average_pool(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
@@ -89,7 +114,9 @@ def _loss(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
 EAGER_RULES: dict[OpKind, Callable[[TrainingGraph, Op], Iterator[Kept]]] = {
     OpKind.IMAGE_POOL: _nothing,
     OpKind.CONV: _conv,
-    OpKind.RESIDUAL_ADD: _nothing,
+    OpKind.BACKBONE_NORM: _backbone_norm,
+    OpKind.RESIDUAL_ADD: _residual_add,
+    OpKind.MAX_POOL: _max_pool,
     OpKind.AVERAGE_POOL: _average_pool,
     OpKind.NORM: _norm,
     OpKind.RESIZE: _nothing,
@@ -98,4 +125,4 @@ EAGER_RULES: dict[OpKind, Callable[[TrainingGraph, Op], Iterator[Kept]]] = {
     OpKind.LINEAR: _linear,
     OpKind.LOSS: _loss,
 }
-"""The rule of every forward operator."""
+"""The rule of every forward operator that PyTorch has; a streamed block is none."""

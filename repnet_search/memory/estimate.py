@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repnet_search.graph import Op, TrainingGraph, build_graph
+from repnet_search.graph import Op, Schedule, TrainingGraph, build_graph
 from repnet_search.graph.tape import FLOAT_BYTES
 from repnet_search.memory.arena import place_buffers
 from repnet_search.memory.liveness import Liveness, compute_liveness
@@ -21,6 +21,7 @@ class MemoryEstimate:
     """The arena account of a design at one micro-batch, in bytes; `ram_bytes` is what a budget limits."""
 
     batch: int
+    schedule: Schedule
     arena_bytes: int
     live_peak_bytes: int
     forward_peak_bytes: int
@@ -56,18 +57,21 @@ class MemoryEstimate:
         return tuple((name, size) for name, size in terms if size or name == "arena")
 
 
-def estimate_memory(resolved: ResolvedDesign, *, classes: int, batch: int = 1) -> MemoryEstimate:
-    """Returns the arena account of a design, schedule `layer`.
+def estimate_memory(
+    resolved: ResolvedDesign, *, classes: int, batch: int = 1, schedule: Schedule = Schedule.LAYER
+) -> MemoryEstimate:
+    """Returns the arena account of a design.
 
     Args:
         resolved: the design in its explicit form.
         classes: outputs of the head.
         batch: images of a micro-batch; recipes train at 1.
+        schedule: how the target runs the frozen backbone.
 
     Raises:
         SpecError: as `build_graph`.
     """
-    graph = build_graph(resolved, classes=classes, batch=batch)
+    graph = build_graph(resolved, classes=classes, batch=batch, schedule=schedule)
     liveness = compute_liveness(graph)
     return estimate_graph(resolved, graph, liveness, arena_bytes=place_buffers(liveness).size_bytes)
 
@@ -90,6 +94,7 @@ def estimate_graph(
     parameters = graph.parameter_count
     return MemoryEstimate(
         batch=graph.batch,
+        schedule=graph.schedule,
         arena_bytes=arena_bytes,
         live_peak_bytes=liveness.peak_bytes,
         forward_peak_bytes=liveness.forward_peak_bytes,

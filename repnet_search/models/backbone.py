@@ -26,25 +26,33 @@ class FrozenConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the activated convolution."""
         x = functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
-        if self.activation is Activation.RELU6:
-            return functional.relu6(x)
-        return functional.relu(x) if self.activation is Activation.RELU else x
+        return _activate(x, self.activation)
 
 
 class FrozenBlock(nn.Module):
-    """A block of the table: its convolutions in a chain and, where it has one, the shortcut."""
+    """A block of the table: convolutions in a chain and, where it has them, shortcut, activation and max pool."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.convs = nn.ModuleList(FrozenConv(conv) for conv in block.convs)
-        self.residual = block.residual
+        self.shortcut = FrozenConv(block.shortcut) if block.shortcut is not None else None
+        self.residual, self.activation, self.max_pool = block.residual, block.activation, block.max_pool
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the block's output (N, C_i, H_i, W_i)."""
+        """Returns the block's output (N, C_i, H_i, W_i); a block without convolutions returns `x` itself."""
         out = x
         for conv in self.convs:
             out = conv(out)
-        return x + out if self.residual else out
+        if self.residual:
+            out = (x if self.shortcut is None else self.shortcut(x)) + out
+        out = _activate(out, self.activation)
+        return functional.max_pool2d(out, 3, stride=2, padding=1) if self.max_pool else out
+
+
+def _activate(x: Tensor, activation: Activation) -> Tensor:
+    if activation is Activation.RELU6:
+        return functional.relu6(x)
+    return functional.relu(x) if activation is Activation.RELU else x
 
 
 class FrozenBackbone(nn.Module):

@@ -1,4 +1,4 @@
-"""Backbone weights: read from safetensors with torchvision's key names, checked key by key, norms folded.
+"""Backbone weights: read from safetensors with the key names of their origin, checked key by key, norms folded.
 
 Nothing that a user gives is ever unpickled.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,17 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from repnet_search.backbones import BlockTable, get_block_table
+from repnet_search.backbones import (
+    Activation,
+    Block,
+    BlockTable,
+    Conv,
+    default_width_mult,
+    get_block_table,
+    has_last_conv,
+    has_widths,
+    list_backbones,
+)
 from repnet_search.errors import SpecError, WeightsError
 from repnet_search.models.input_range import InputRange, parse_input_range
 from repnet_search.spec.design import BackboneSpec
@@ -25,10 +36,12 @@ from repnet_search.spec.design import BackboneSpec
 EMBEDDED_BACKBONE = BackboneSpec(name="mobilenet_v2", width_mult=0.35, last_conv=False)
 EMBEDDED_FILE = "letters_mobilenet_v2_w035_r48.safetensors"
 
-_BATCH_NORM_EPS = 1e-5
 _SHOWN_KEYS = 6
 _COMMON_WIDTHS = (0.1, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
+_CLASSIFIERS = ("classifier.", "fc.")
+_RANDOM_BIAS_STD = 0.05
+_RANDOM_RESIDUAL_GAIN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,8 @@ def load_weights(spec: BackboneSpec, *, path: Path | None, input_range: str | No
 
     Args:
         spec: the backbone that they must fit.
-        path: a safetensors file with torchvision's key names; a classifier's keys are ignored.
+        path: a safetensors file with the key names of the backbone's origin (torchvision, ProxylessNAS); a
+            classifier's keys are ignored.
         input_range: overrides what the file says of its input ("imagenet" where it says nothing).
 
     Raises:
@@ -70,6 +84,31 @@ def load_weights(spec: BackboneSpec, *, path: Path | None, input_range: str | No
     )
 
 
+def create_random_weights(table: BlockTable, *, seed: int) -> dict[str, Tensor]:
+    """Returns folded weights of a table that nothing was trained for, for tests and checks of computations.
+
+    Drawn so that a normalised image neither dies nor explodes on its way [He2015delving]: variance 2 / fan-in in front
+    of a ReLU, 1 / fan-in elsewhere, less at the end of a residual chain, which would double the variance each time.
+
+    [He2015delving] K. He et al., Delving Deep into Rectifiers, ICCV 2015.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights: dict[str, Tensor] = {}
+    for block in table.blocks:
+        for conv in block.all_convs():
+            shape = _weight_shape(conv)
+            std = math.sqrt(_random_gain(block, conv) / math.prod(shape[1:]))
+            weights[f"{conv.key}.weight"] = torch.randn(shape, generator=generator) * std
+            weights[f"{conv.key}.bias"] = torch.randn(conv.out_channels, generator=generator) * _RANDOM_BIAS_STD
+    return weights
+
+
+def _random_gain(block: Block, conv: Conv) -> float:
+    if block.residual and conv is block.convs[-1]:
+        return _RANDOM_RESIDUAL_GAIN
+    return 1.0 if conv.activation is Activation.NONE else 2.0
+
+
 def _embedded_bytes(spec: BackboneSpec) -> bytes:
     if spec != EMBEDDED_BACKBONE:
         raise WeightsError(
@@ -84,7 +123,8 @@ def _read(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"The weights {path} cannot be read: {error.strerror}.") from error
-    if data.startswith(_PICKLE_STARTS):
+    # A safetensors header's length may begin with a pickle's first byte (ResNet-50's does); then "{" is at byte 8.
+    if data.startswith(_PICKLE_STARTS) and data[8:9] != b"{":
         raise WeightsError(
             f"Weights must be a safetensors file, but {path} is a pickle (as torch.save writes), which may run code "
             "when opened; convert it where you trust it: "
@@ -103,7 +143,7 @@ def _metadata(data: bytes) -> dict[str, str]:
 def _fold(state: Mapping[str, Tensor], spec: BackboneSpec, *, name: str) -> dict[str, Tensor]:
     """Returns every convolution with its batch norm folded in."""
     table = _table(spec)
-    problems = _mismatches(state, table)
+    problems = _mismatches(state, spec)
     if problems:
         shown = "; ".join(problems[:_SHOWN_KEYS])
         more = f"; and {len(problems) - _SHOWN_KEYS} more keys" if len(problems) > _SHOWN_KEYS else ""
@@ -111,7 +151,7 @@ def _fold(state: Mapping[str, Tensor], spec: BackboneSpec, *, name: str) -> dict
     folded: dict[str, Tensor] = {}
     for conv in table.convs():
         norm = {part: state[f"{conv.norm_key}.{part}"].float() for part in _NORM_PARTS}
-        scale = norm["weight"] / torch.sqrt(norm["running_var"] + _BATCH_NORM_EPS)
+        scale = norm["weight"] / torch.sqrt(norm["running_var"] + table.norm_eps)
         folded[f"{conv.key}.weight"] = state[f"{conv.key}.weight"].float() * scale.view(-1, 1, 1, 1)
         folded[f"{conv.key}.bias"] = norm["bias"] - norm["running_mean"] * scale
     for key, value in folded.items():
@@ -125,41 +165,53 @@ def _fold(state: Mapping[str, Tensor], spec: BackboneSpec, *, name: str) -> dict
 _NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
+def _weight_shape(conv: Conv) -> tuple[int, ...]:
+    return conv.out_channels, conv.in_channels // conv.groups, conv.kernel, conv.kernel
+
+
 def _expected_shapes(table: BlockTable) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for conv in table.convs():
-        shapes[f"{conv.key}.weight"] = (conv.out_channels, conv.in_channels // conv.groups, conv.kernel, conv.kernel)
+        shapes[f"{conv.key}.weight"] = _weight_shape(conv)
         shapes |= {f"{conv.norm_key}.{part}": (conv.out_channels,) for part in _NORM_PARTS}
     return shapes
 
 
-def _mismatches(state: Mapping[str, Tensor], table: BlockTable) -> list[str]:
+def _mismatches(state: Mapping[str, Tensor], spec: BackboneSpec) -> list[str]:
     """Returns a phrase per key that is missing, misshapen or unknown."""
-    expected = _expected_shapes(table)
+    expected = _expected_shapes(_table(spec))
+    known = _expected_shapes(_table(spec.model_copy(update={"last_conv": has_last_conv(spec.name)})))
     problems = []
     for key, shape in expected.items():
         if key not in state:
             problems.append(f"{key} is missing")
         elif tuple(state[key].shape) != shape:
             problems.append(f"{key} must have shape {shape}, but has {tuple(state[key].shape)}")
-    problems += [f"{key} is unknown" for key in sorted(state) if key not in expected and not _ignored(key, table)]
+    # `known` has the last convolution in any case: one that is cut off is no mistake in the file.
+    problems += [f"{key} is unknown" for key in sorted(state) if key not in known and not _ignored(key)]
     return problems
 
 
-def _ignored(key: str, table: BlockTable) -> bool:
-    """Whether a key is a classifier's, a counter, or belongs to a last convolution that is cut off."""
-    cut = f"features.{len(table.blocks)}."
-    return key.startswith(("classifier.", cut)) or key.endswith("num_batches_tracked")
+def _ignored(key: str) -> bool:
+    """Whether a key is a classifier's or a norm's counter of batches."""
+    return key.startswith(_CLASSIFIERS) or key.endswith("num_batches_tracked")
 
 
 def _hint(state: Mapping[str, Tensor], spec: BackboneSpec) -> str:
-    """Returns which width these weights fit, where one of the common ones does."""
-    for width in _COMMON_WIDTHS:
-        for last_conv in (spec.last_conv, not spec.last_conv):
-            candidate = spec.model_copy(update={"width_mult": width, "last_conv": last_conv})
-            if candidate != spec and not _mismatches(state, _table(candidate)):
-                return f" They fit {_describe(candidate)}."
+    """Returns which backbone these weights fit, where one of those that there are does in a common width."""
+    for candidate in _candidates(spec):
+        if candidate != spec and not _mismatches(state, candidate):
+            return f" They fit {_describe(candidate)}."
     return ""
+
+
+def _candidates(spec: BackboneSpec) -> Iterator[BackboneSpec]:
+    """Yields the backbones of the same name in other widths and with or without last convolution, then the others."""
+    for name in sorted(list_backbones(), key=lambda name: name != spec.name):
+        for width in _COMMON_WIDTHS if has_widths(name) else (default_width_mult(name),):
+            for last_conv in (spec.last_conv, not spec.last_conv):
+                if has_last_conv(name) or not last_conv:
+                    yield BackboneSpec(name=name, width_mult=width, last_conv=last_conv)
 
 
 def _table(spec: BackboneSpec) -> BlockTable:
@@ -170,4 +222,7 @@ def _table(spec: BackboneSpec) -> BlockTable:
 
 
 def _describe(spec: BackboneSpec) -> str:
-    return f"{spec.name} with --width-mult {spec.width_mult:g} --{'' if spec.last_conv else 'no-'}last-conv"
+    """Returns a backbone's name and the options that it has."""
+    options = [f"--width-mult {spec.width_mult:g}"] if has_widths(spec.name) else []
+    options += [f"--{'' if spec.last_conv else 'no-'}last-conv"] if has_last_conv(spec.name) else []
+    return f"{spec.name} with {' '.join(options)}" if options else spec.name

@@ -13,7 +13,6 @@ from random import Random
 from optuna.distributions import CategoricalDistribution
 
 from repnet_search.backbones import BlockTable, get_block_table
-from repnet_search.errors import SpecError
 from repnet_search.spec.design import (
     BackboneSpec,
     Connector,
@@ -22,7 +21,7 @@ from repnet_search.spec.design import (
     ModuleInput,
     Recipe,
 )
-from repnet_search.spec.resolve import ResolvedDesign, resolve
+from repnet_search.spec.resolve import ResolvedDesign, check_connector_block, resolve
 from repnet_search.spec.space import Readers, SpaceSpec, WriteMode
 
 Choice = bool | int | float | str | None
@@ -40,7 +39,7 @@ class SearchSpace:
         """Prepares the parameters.
 
         Raises:
-            SpecError: a connector block that the backbone does not have.
+            SpecError: a connector block that the backbone does not have, or that passes its input on unchanged.
         """
         self.spec = spec
         self.backbone = backbone
@@ -179,14 +178,11 @@ class SearchSpace:
 def _stages(spec: SpaceSpec, table: BlockTable) -> dict[int, tuple[int, ...]]:
     """Returns the connector blocks of each stage that has any."""
     if spec.connector_blocks == "all":
-        return dict(enumerate(table.stages))
-    for position, block in enumerate(spec.connector_blocks):
-        if block > table.last_block:
-            raise SpecError(
-                f"connector_blocks[{position}] must be a block of {table.name} (0..{table.last_block}), "
-                f"but got {block}."
-            )
-    allowed = set(spec.connector_blocks)
+        allowed = {index for index, block in enumerate(table.blocks) if not block.is_identity}
+    else:
+        for position, block in enumerate(spec.connector_blocks):
+            check_connector_block(table, block, field=f"connector_blocks[{position}]")
+        allowed = set(spec.connector_blocks)
     stages = {index: tuple(block for block in stage if block in allowed) for index, stage in enumerate(table.stages)}
     return {index: blocks for index, blocks in stages.items() if blocks}
 

@@ -10,9 +10,11 @@ makes every field explicit and effective.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from repnet_search.backbones import default_width_mult
 
 FORMAT_VERSION: Literal[1] = 1
 
@@ -81,11 +83,23 @@ class SpecModel(BaseModel):
 
 
 class BackboneSpec(SpecModel):
-    """The frozen backbone, by its name in the registry."""
+    """The frozen backbone, by its name in the registry; a `width_mult` that is left out is the backbone's default."""
 
     name: str = "mobilenet_v2"
     width_mult: Annotated[float, Field(gt=0, le=4, allow_inf_nan=False)] = 0.35
     last_conv: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_width(cls, value: Any) -> Any:
+        """Makes the width explicit, so that two files that mean the same backbone are the same design.
+
+        Raises:
+            SpecError: there is no such backbone; no ValueError, which pydantic would make its own sentence of.
+        """
+        if not isinstance(value, dict) or "width_mult" in value or not isinstance(value.get("name"), str):
+            return value
+        return value | {"width_mult": default_width_mult(value["name"])}
 
 
 class ModuleSpec(SpecModel):

@@ -53,7 +53,7 @@ def _paper(base: Design, table: BlockTable) -> Design:
                 after_block=block,
                 exchange=Exchange.BOTH,
                 depth=1,
-                width=_FIRST_MODULE_CHANNELS / table.blocks[block].out_channels if first else 1.0,
+                width=_FIRST_MODULE_CHANNELS / table.blocks[block].channels if first else 1.0,
                 kernel=3 if sizes[block] <= _SMALL_MAP else 5,
                 groups=1 if first else 2,
                 pool=4 if first else 2,

@@ -92,8 +92,8 @@ def resolve(design: Design, *, clamp_groups: bool = False) -> ResolvedDesign:
             in an explicit file it is an error.
 
     Raises:
-        SpecError: a connector out of range, doubled or out of order, a group count that does not divide, block_input
-            with another exchange than both, or a map that is pooled away.
+        SpecError: a connector out of range, after a block that does nothing, doubled or out of order, a group count
+            that does not divide, block_input with another exchange than both, or a map that is pooled away.
     """
     backbone = design.backbone
     table = get_block_table(backbone.name, width_mult=backbone.width_mult, last_conv=backbone.last_conv)
@@ -127,14 +127,27 @@ def snap_lr(lr: float) -> float:
     return float(f"{10 ** (round(4 * math.log10(lr)) / 4):.3g}")
 
 
+def check_connector_block(table: BlockTable, block: int, *, field: str) -> None:
+    """Checks that a connector may sit after a block; `field` is where the block was written, for the sentence.
+
+    Raises:
+        SpecError: the backbone has no such block, or the block passes its input on unchanged.
+    """
+    if block > table.last_block:
+        raise SpecError(f"{field} must be a block of {table.name} (0..{table.last_block}), but got {block}.")
+    if table.blocks[block].is_identity:
+        source = max(index for index in range(block) if not table.blocks[index].is_identity)
+        raise SpecError(
+            f"{field} must not be {block}: block {block} of {table.name} passes its input on unchanged; connect after "
+            f"block {source} instead."
+        )
+
+
 def _check_connectors(design: Design, table: BlockTable) -> None:
     last = -1
     for index, connector in enumerate(design.connectors):
         field = f"connectors[{index}].after_block"
-        if connector.after_block > table.last_block:
-            raise SpecError(
-                f"{field} must be a block of {table.name} (0..{table.last_block}), but got {connector.after_block}."
-            )
+        check_connector_block(table, connector.after_block, field=field)
         if connector.after_block <= last:
             problem = "repeats" if connector.after_block == last else "comes after"
             raise SpecError(
@@ -165,7 +178,7 @@ def _shape_module(
     block = connector.after_block
     reads_block_input = index > 0 and design.module_input is ModuleInput.BLOCK_INPUT
     in_channels, in_size = _module_input(design, table, sizes, index, reads_block_input=reads_block_input)
-    out_channels = table.blocks[block].out_channels
+    out_channels = table.blocks[block].channels
     pool = min(spec.pool, in_size)
     pooled = in_size // pool
     mid = _mid_channels(spec, in_channels if index else out_channels) if spec.depth else 0
@@ -210,7 +223,7 @@ def _module_input(
             )
         return IMAGE_CHANNELS, size
     block = design.connectors[index].after_block if reads_block_input else design.connectors[index - 1].after_block + 1
-    return table.blocks[block - 1].out_channels, sizes[block - 1]
+    return table.blocks[block - 1].channels, sizes[block - 1]
 
 
 def _mid_channels(spec: ModuleSpec, channels: int) -> int:

@@ -112,6 +112,32 @@ def test_weights_that_are_missing_truncated_or_of_another_width(workplace: Path,
 def test_a_backbone_without_its_weights(complains: Complains) -> None:
     assert "give its weights" in complains("run", "--budget", "256KB", "--width-mult", "0.5", code=1)
     assert "one of mobilenet_v2" in complains("run", "--budget", "256KB", "--backbone", "mobilenet", code=1)
+    assert "the backbone is resnet18; give its weights" in complains(
+        "run", "--budget", "256KB", "--backbone", "resnet18", code=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            ("--backbone", "resnet18", "--width-mult", "0.35"),
+            "resnet18 comes in width 1 alone, but got 0.35; leave --width-mult out.",
+        ),
+        (
+            ("--backbone", "resnet50", "--last-conv"),
+            "resnet50 has no last 1x1 convolution to keep, but got --last-conv; leave it out.",
+        ),
+    ],
+)
+def test_a_backbone_in_a_shape_that_it_has_not(options: tuple[str, ...], sentence: str, complains: Complains) -> None:
+    assert sentence in complains("run", "--budget", "256KB", *options, code=1)
+
+
+def test_a_connector_after_a_block_that_does_nothing(workplace: Path, complains: Complains) -> None:
+    (workplace / "design.yaml").write_text("backbone: {name: proxylessnas_mobile}\nconnectors: [{after_block: 5}]")
+    message = complains("estimate", "design.yaml", code=1)
+    assert "block 5 of proxylessnas_mobile passes its input on unchanged; connect after block 3 instead." in message
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.designs import random_resolved
 
 def chain(*sizes: int) -> TrainingGraph:
     """Returns a chain of operators, each reading the value in front of it; sizes in bytes."""
-    tensors = [Tensor(f"t{i}", size, size, Role.BACKBONE, i) for i, size in enumerate(sizes)]
+    tensors = [Tensor(f"t{i}", (size,), size, size, Role.BACKBONE, i) for i, size in enumerate(sizes)]
     ops = [Op(OpKind.CONV, "chain", (i,), (i + 1,)) for i in range(len(sizes) - 1)]
     return TrainingGraph(tensors, ops, len(ops) - 1, 1, (), 0)
 
@@ -68,11 +68,11 @@ def test_no_two_live_buffers_overlap_in_the_arena() -> None:
                 assert apart or not together, (one, other)
 
 
-def test_the_greedy_arena_reaches_the_lower_bound_nearly_always() -> None:
+def test_the_arena_reaches_the_lower_bound_nearly_always() -> None:
     random = Random(6)
     surplus = []
     for _ in range(100):
         liveness = compute_liveness(build_graph(random_resolved(random), classes=10))
         surplus.append(place_buffers(liveness).size_bytes / liveness.peak_bytes - 1)
-    assert sum(share > 0 for share in surplus) <= 10
-    assert max(surplus) < 0.15
+    assert sum(share > 0 for share in surplus) <= 2
+    assert max(surplus) < 0.05

@@ -80,9 +80,10 @@ def test_gradients_reach_exactly_what_trains(seed: int, task: Task) -> None:
         assert (parameter.grad is not None) == parameter.requires_grad, name
         if parameter.grad is not None:
             assert torch.isfinite(parameter.grad).all(), name
-    trains = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
+    trains = {name: value.numel() for name, value in model.named_parameters() if value.requires_grad}
     graph = build_graph(resolved, classes=10, batch=3)
-    assert sorted(trains) == sorted(graph.parameters)
+    assert {name: elements for name, elements, trained in graph.parameters if trained} == trains
+    assert {name for name, *_ in graph.parameters} <= model.state_dict().keys()
 
 
 def test_the_graph_counts_the_macs_that_fvcore_counts(task: Task) -> None:

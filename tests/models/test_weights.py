@@ -119,6 +119,16 @@ def test_a_pickle_is_never_opened(save: object, tmp_path: Path) -> None:
         load_weights(BackboneSpec(), path=path)
 
 
+def test_a_header_as_long_as_a_pickles_first_byte_says_is_read(full: Path, tmp_path: Path) -> None:
+    path = tmp_path / "long.safetensors"
+    lengths = []
+    for count in range(0, 256, 8):
+        save_file(load_file(full), path, metadata={"note": "x" * count})
+        lengths.append(path.read_bytes()[0])
+        assert load_weights(BackboneSpec(), path=path).tensors
+    assert 0x80 in lengths
+
+
 def test_the_embedded_weights_fit_one_backbone_alone() -> None:
     with pytest.raises(WeightsError, match="give its weights with --weights"):
         load_weights(BackboneSpec(width_mult=1.0), path=None)
