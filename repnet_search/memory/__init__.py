@@ -4,6 +4,7 @@ from repnet_search.memory.arena import Arena, place_buffers
 from repnet_search.memory.eager import count_kept_bytes
 from repnet_search.memory.estimate import MemoryEstimate, estimate_lower_bound, estimate_memory
 from repnet_search.memory.liveness import Buffer, Liveness, compute_liveness
+from repnet_search.memory.paper import PaperEstimate, PaperLayer, estimate_paper, list_paper_layers
 from repnet_search.memory.parameters import recipe_bytes_per_parameter
 
 __all__ = [
@@ -11,10 +12,14 @@ __all__ = [
     "Buffer",
     "Liveness",
     "MemoryEstimate",
+    "PaperEstimate",
+    "PaperLayer",
     "compute_liveness",
     "count_kept_bytes",
     "estimate_lower_bound",
     "estimate_memory",
+    "estimate_paper",
+    "list_paper_layers",
     "place_buffers",
     "recipe_bytes_per_parameter",
 ]
