@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from repnet_search.errors import RepnetSearchError
     from repnet_search.export.bundle import load_model
-    from repnet_search.memory import MemoryEstimate, estimate_memory
+    from repnet_search.export.plan import MemoryPlan, create_plan
+    from repnet_search.graph import Schedule
+    from repnet_search.memory import (
+        MemoryEstimate,
+        MemoryExplanation,
+        NearestDesign,
+        compare_accounts,
+        estimate_memory,
+        explain_memory,
+        find_nearest,
+    )
+    from repnet_search.report.memory_plot import save_memory_plot
     from repnet_search.results.front import best_under, pareto_front
     from repnet_search.results.record import Origin, Outcome, TrialRecord
     from repnet_search.results.storage import open_storage
@@ -27,15 +38,23 @@ __version__ = "0.1.0"
 __all__ = [
     "Design",
     "MemoryEstimate",
+    "MemoryExplanation",
+    "MemoryPlan",
+    "NearestDesign",
     "Origin",
     "Outcome",
     "RepnetSearchError",
     "ResolvedDesign",
+    "Schedule",
     "StudyView",
     "TrialRecord",
     "best_under",
+    "compare_accounts",
+    "create_plan",
     "design_to_yaml",
     "estimate_memory",
+    "explain_memory",
+    "find_nearest",
     "format_size",
     "get_preset",
     "list_studies",
@@ -46,20 +65,29 @@ __all__ = [
     "pareto_front",
     "parse_size",
     "resolve",
+    "save_memory_plot",
 ]
 
 _HOME = {
     "Design": "spec.design",
     "MemoryEstimate": "memory",
+    "MemoryExplanation": "memory",
+    "MemoryPlan": "export.plan",
+    "NearestDesign": "memory",
     "Origin": "results.record",
     "Outcome": "results.record",
     "RepnetSearchError": "errors",
     "ResolvedDesign": "spec.resolve",
+    "Schedule": "graph",
     "StudyView": "results.study",
     "TrialRecord": "results.record",
     "best_under": "results.front",
+    "compare_accounts": "memory",
+    "create_plan": "export.plan",
     "design_to_yaml": "spec.files",
     "estimate_memory": "memory",
+    "explain_memory": "memory",
+    "find_nearest": "memory",
     "format_size": "units",
     "get_preset": "spec.presets",
     "list_studies": "results.study",
@@ -70,6 +98,7 @@ _HOME = {
     "pareto_front": "results.front",
     "parse_size": "units",
     "resolve": "spec.resolve",
+    "save_memory_plot": "report.memory_plot",
 }
 
 

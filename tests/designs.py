@@ -1,11 +1,13 @@
-"""Random designs over everything that a design file can say, for the tests that compare two ways of counting."""
+"""Random designs over all that a design file can say, for tests and studies that compare two ways of counting."""
 
 from __future__ import annotations
 
 from random import Random
 
+from repnet_search.backbones import get_block_table
 from repnet_search.errors import SpecError
 from repnet_search.spec import (
+    BackboneSpec,
     Connector,
     Design,
     Exchange,
@@ -18,13 +20,19 @@ from repnet_search.spec import (
 )
 
 NORMS = (Norm.GROUP, Norm.LAYER, Norm.NONE)
+BACKBONE = BackboneSpec()
 
 
 def random_design(
-    random: Random, *, norms: tuple[Norm, ...] = NORMS, resolutions: tuple[int, ...] = (48, 64)
+    random: Random,
+    *,
+    norms: tuple[Norm, ...] = NORMS,
+    resolutions: tuple[int, ...] = (48, 64),
+    backbone: BackboneSpec = BACKBONE,
 ) -> Design:
     """Returns a design that need not be legal: block_input goes with `both` alone."""
-    blocks = sorted(random.sample(range(18), random.randint(0, 6)))
+    table = get_block_table(backbone.name, width_mult=backbone.width_mult, last_conv=backbone.last_conv)
+    blocks = sorted(random.sample(range(len(table.blocks)), random.randint(0, 6)))
     connectors = tuple(
         Connector(
             after_block=block,
@@ -40,6 +48,7 @@ def random_design(
         for block in blocks
     )
     return Design(
+        backbone=backbone,
         connectors=connectors,
         resolution=random.choice(resolutions),
         image_pool=random.choice((1, 2, 4)),
@@ -50,12 +59,17 @@ def random_design(
 
 
 def random_resolved(
-    random: Random, *, norms: tuple[Norm, ...] = NORMS, resolutions: tuple[int, ...] = (48, 64)
+    random: Random,
+    *,
+    norms: tuple[Norm, ...] = NORMS,
+    resolutions: tuple[int, ...] = (48, 64),
+    backbone: BackboneSpec = BACKBONE,
 ) -> ResolvedDesign:
     """Returns a random legal design in its explicit form."""
     while True:
+        design = random_design(random, norms=norms, resolutions=resolutions, backbone=backbone)
         try:
-            return resolve(random_design(random, norms=norms, resolutions=resolutions), clamp_groups=True)
+            return resolve(design, clamp_groups=True)
         except SpecError:
             continue
 

@@ -18,8 +18,11 @@ from repnet_search.cli.estimate import estimate
 from repnet_search.cli.evaluate import evaluate
 from repnet_search.cli.export import export
 from repnet_search.cli.lists import backbones, spaces, studies
+from repnet_search.cli.plan import plan
+from repnet_search.cli.profile import profile
 from repnet_search.cli.run import run
 from repnet_search.cli.train import train
+from repnet_search.cli.verify import verify
 from repnet_search.errors import RepnetSearchError, describe_os_error
 
 
@@ -33,7 +36,8 @@ def cli(*, debug: bool) -> None:
     """
 
 
-for command in (run, best, train, estimate, export, evaluate, dashboard, studies, spaces, backbones):
+COMMANDS = (run, best, train, estimate, plan, verify, profile, export, evaluate, dashboard, studies, spaces, backbones)
+for command in COMMANDS:
     cli.add_command(command)
 
 

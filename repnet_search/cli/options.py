@@ -14,6 +14,9 @@ from repnet_search.units import parse_size
 if TYPE_CHECKING:
     from repnet_search.spec.design import BackboneSpec
 
+# As in spec/target.py, which costs too much to import for --help.
+SCHEDULES = ("layer", "inplace", "streamed")
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -114,6 +117,18 @@ def storage_option(command: Command) -> Command:
         metavar="URL",
         help="Where studies are kept: a journal file, or a URL such as sqlite:///studies.db. "
         "Default: repnet-studies/journal.log. Trained weights and best.yaml are in ./repnet-studies in any case.",
+    )(command)
+
+
+def schedule_option(command: Command) -> Command:
+    """Adds --schedule."""
+    return click.option(
+        "--schedule",
+        type=click.Choice(SCHEDULES),
+        default=SCHEDULES[0],
+        show_default=True,
+        help="How the target runs the frozen backbone: operator by operator, depthwise convolutions in place, or whole "
+        "blocks per hidden channel.",
     )(command)
 
 

@@ -61,7 +61,7 @@ class RunPresenter:
             "backbone": f"{_backbone(settings)}, weights {settings.weights.name}, input {settings.weights.input_range}",
             "data": f"{source.name}: {len(source.classes)} classes; {counts} images",
             "budget": f"{format_size(settings.budget_bytes)} of training memory{reserve} "
-            "(account arena, micro-batch 1)",
+            f"(account arena, schedule {settings.schedule.value}, micro-batch 1)",
             "space": f"{combinations:.3g} combinations of choices; {100 * share:.1f} ± {100 * error:.1f} % of them fit",
             "training": f"{settings.training.epochs} epochs of {settings.training.views} views per image, "
             f"seed {settings.training.seed}, on {self.task.device.type} by {self.workers} "

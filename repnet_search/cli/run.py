@@ -13,6 +13,7 @@ from repnet_search.cli.options import (
     data_options,
     json_option,
     make_backbone,
+    schedule_option,
     storage_option,
     weights_options,
 )
@@ -70,6 +71,7 @@ SHARE_SAMPLES = 1000
     help="Of the training and the search; never of the splits.",
 )
 @click.option("--study", metavar="NAME", help="The study's name. Default: made of data, budget and settings.")
+@schedule_option
 @storage_option
 @data_options
 @backbone_options
@@ -88,6 +90,7 @@ def run(
     workers: int | None,
     seed: int,
     study: str | None,
+    schedule: str,
     storage: str | None,
     data: Path | None,
     proxy_images: int | None,
@@ -130,8 +133,10 @@ def run(
     options = TaskOptions(data, proxy_images, skip_broken, weights, input_range, accelerator)
     task = load_task(options, backbone_spec)
     training = TrainingSpec(epochs=epochs, views=views, seed=seed)
-    settings = _settings(budget, reserve or 0, backbone_spec, task, space_spec, training, proxy_images)
-    feasible = FeasibleSpace(search_space, budget_bytes=settings.available_bytes, classes=task.classes)
+    settings = _settings(budget, reserve or 0, backbone_spec, task, space_spec, training, proxy_images, schedule)
+    feasible = FeasibleSpace(
+        search_space, budget_bytes=settings.available_bytes, classes=task.classes, schedule=settings.schedule
+    )
     feasible.check_attainable()
     name = study or default_name(settings)
     study_folder(name)  # refuses what is no name, before the storage is made
@@ -202,9 +207,11 @@ def _settings(
     space: SpaceSpec,
     training: TrainingSpec,
     proxy_images: int | None,
+    schedule: str,
 ) -> StudySpec:
     from repnet_search.errors import UsageError
     from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec
+    from repnet_search.spec.target import Schedule
 
     if reserve_bytes >= budget_bytes:
         raise UsageError("--reserve must be less than --budget.")
@@ -212,6 +219,7 @@ def _settings(
     return StudySpec(
         budget_bytes=budget_bytes,
         reserve_bytes=reserve_bytes,
+        schedule=Schedule(schedule),
         backbone=backbone,
         weights=WeightsSpec(name=weights.name, sha256=weights.sha256, input_range=weights.input_range.text),
         data=DataSpec(name=source.name, sha256=source.sha256(), classes=len(source.classes), proxy_images=proxy_images),

@@ -41,7 +41,7 @@ def export_best(view: StudyView, task: Task, folder: Path, *, budget_bytes: int 
     accuracies = {"validation": record.validation_accuracy or 0.0}
     if record.design_id in view.tested:
         accuracies["test"] = view.tested[record.design_id]
-    memory = estimate_memory(resolved, classes=task.classes)
+    memory = estimate_memory(resolved, classes=task.classes, schedule=view.settings.schedule)
     save_bundle(folder, resolved, model, task, memory, accuracies=accuracies, force=force)
     return record
 

@@ -7,11 +7,11 @@ from repnet_search.graph.ops import (
     OpKind,
     Parameter,
     Role,
-    Schedule,
     Tensor,
     Trained,
     TrainingGraph,
 )
+from repnet_search.spec.target import Schedule
 
 __all__ = [
     "NormLayer",

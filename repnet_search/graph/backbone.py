@@ -8,9 +8,11 @@ may run depthwise convolutions in place and whole inverted residuals per hidden 
 from __future__ import annotations
 
 from repnet_search.backbones import Activation, Block, BlockTable, Conv
-from repnet_search.graph.ops import NormLayer, Op, OpKind, Role, Schedule, Trained
-from repnet_search.graph.tape import FLOAT_BYTES, Tape
-from repnet_search.spec.design import Norm
+from repnet_search.graph.frozen import emit_frozen_conv, emit_streamed_block
+from repnet_search.graph.normed import emit_backbone_norm, emit_bare_conv
+from repnet_search.graph.ops import Op, OpKind, Role, Trained
+from repnet_search.graph.tape import Tape
+from repnet_search.spec.target import Schedule
 
 
 class BackboneEmitter:
@@ -45,7 +47,7 @@ class BackboneEmitter:
         if block.is_identity:
             return source
         if self._streams(block):
-            value = self._streamed(index, block, source)
+            value = emit_streamed_block(self.tape, index, block, source, train_bias=self.train_bias)
         else:
             value = self._chain(index, block, source, held=held or block.residual)
         if block.residual:
@@ -67,7 +69,7 @@ class BackboneEmitter:
                 f"b{index}.{position}",
                 f"backbone.blocks.{index}.convs.{position}",
                 private=private,
-                consumer=self._consumer_keeps(index, block, position),
+                keeps_output=self._consumer_keeps(index, block, position),
             )
         return value
 
@@ -78,228 +80,34 @@ class BackboneEmitter:
         return position < len(block.convs) - 1 or not (block.max_pool or index == self.table.last_block)
 
     def _conv_unit(
-        self, conv: Conv, source: int, index: int, name: str, key: str, *, private: bool, consumer: bool
+        self, conv: Conv, source: int, index: int, name: str, key: str, *, private: bool, keeps_output: bool
     ) -> int:
+        tape, place = self.tape, f"block {index}"
         if self.folded:
-            return self._frozen_conv(conv, source, f"block {index}", name, key, private=private)
-        convolved = self._bare_conv(conv, source, f"block {index}", name, key)
-        return self._backbone_norm(conv, convolved, f"block {index}", name, key, consumer=consumer)
-
-    def _frozen_conv(self, conv: Conv, source: int, place: str, name: str, key: str, *, private: bool) -> int:
-        """A frozen convolution, its norm folded in, its activation fused."""
-        tape = self.tape
-        size = conv.output_size(tape.tensors[source].shape[-1])
-        shape = (conv.out_channels, size, size)
-        overwrites = private and conv.is_depthwise and self.schedule is not Schedule.LAYER
-        if overwrites:
-            output = tape.in_place(name, source, shape)
-        else:
-            output = tape.tensor(name, shape, Role.BACKBONE, element_bytes=tape.backbone_bytes)
-        through = tape.needs_gradient(source)
-        op = Op(
-            OpKind.CONV,
-            place,
-            (source,),
-            (output,),
-            layer=conv,
-            parameters=(
-                tape.parameter(f"{key}.weight", conv.weight_count, trains=False),
-                tape.parameter(f"{key}.bias", conv.out_channels, trains=self.train_bias),
-            ),
-            activation=conv.activation,
-            input_needs_gradient=through,
-            output_needs_gradient=through or self.train_bias,
-            macs=tape.batch * conv.weight_count * size * size,
-        )
-        if op.output_needs_gradient:
-            tape.track(output)
-            if conv.activation is not Activation.NONE or tape.quantised:
-                op.writes += (tape.mask(f"{name} mask", shape),)
-        if overwrites:
-            op.writes += (self._channel(name, size, tape.backbone_bytes),)
-        tape.emit(op, self._frozen_conv_backward if op.output_needs_gradient else None)
-        return output
-
-    def _frozen_conv_backward(self, op: Op) -> None:
-        """The input's gradient from the output's, the weight and the mask; the bias from the same."""
-        tape = self.tape
-        source, output = op.reads[0], op.writes[0]
-        masks = tuple(value for value in op.writes[1:] if tape.tensors[value].role is Role.MASK)
-        gradient = tape.gradient(output)
-        written: tuple[int, ...] = ()
-        read = (gradient, *masks)
-        if op.input_needs_gradient:
-            in_place = tape.tensors[source].storage == tape.tensors[output].storage and op.conv.stride == 1
-            if in_place and not tape.has_gradient(source):
-                size = tape.tensors[source].shape[-1]
-                name = f"gradient of {tape.tensors[source].name}"
-                written = (tape.overwrite_gradient(output, source), self._channel(name, size, FLOAT_BYTES))
-            else:
-                target, also_read = tape.contribute(source)
-                written, read = (target,), read + also_read
-        macs = op.macs if op.input_needs_gradient else 0
-        written += tape.weight_gradient(op)
-        tape.emit(
-            Op(OpKind.CONV_BACKWARD, op.place, read, written, layer=op.layer, parameters=op.parameters, macs=macs)
-        )
-
-    def _channel(self, name: str, size: int, element_bytes: int) -> int:
-        """Returns a workspace for one channel's map."""
-        return self.tape.buffer(f"{name} channel", (size, size), Role.WORKSPACE, element_bytes=element_bytes)
-
-    def _streamed(self, index: int, block: Block, source: int) -> int:
-        """A frozen inverted residual per hidden channel: expand, depthwise, add into the projection's accumulator.
-
-        An int8 output needs accumulators of 4 bytes, for one image at a time; an fp32 output is its own.
-        """
-        tape = self.tape
-        expand, depthwise, project = block.convs
-        size = tape.tensors[source].shape[-1]
-        out_size = block.output_size(size)
-        name = f"b{index}"
-        shape = (project.out_channels, out_size, out_size)
-        output = tape.tensor(f"{name}.2", shape, Role.BACKBONE, element_bytes=tape.backbone_bytes)
-        through = tape.needs_gradient(source)
-        parameters = []
-        for position, conv in enumerate(block.convs):
-            key = f"backbone.blocks.{index}.convs.{position}"
-            parameters.append(tape.parameter(f"{key}.weight", conv.weight_count, trains=False))
-            parameters.append(tape.parameter(f"{key}.bias", conv.out_channels, trains=self.train_bias))
-        expanded = tape.batch * expand.weight_count * size * size
-        rest = tape.batch * (depthwise.weight_count + project.weight_count) * out_size**2
-        op = Op(
-            OpKind.STREAMED_BLOCK,
-            f"block {index}",
-            (source,),
-            (output,),
-            layer=block,
-            parameters=tuple(parameters),
-            input_needs_gradient=through,
-            output_needs_gradient=through or self.train_bias,
-            macs=expanded + rest,
-        )
-        if op.output_needs_gradient:
-            tape.track(output)
-            op.writes += (tape.mask(f"{name}.0 mask", (expand.out_channels, size, size)),)
-            op.writes += (tape.mask(f"{name}.1 mask", (depthwise.out_channels, out_size, out_size)),)
-            if tape.quantised:
-                op.writes += (tape.mask(f"{name}.2 mask", shape),)
-        op.writes += (self._channel(f"{name}.0", size, tape.backbone_bytes),)
-        op.writes += (self._channel(f"{name}.1", out_size, tape.backbone_bytes),)
-        if tape.quantised:
-            op.writes += (tape.buffer(f"{name}.2 accumulator", shape, Role.WORKSPACE),)
-        tape.emit(op, self._streamed_backward if op.output_needs_gradient else None)
-        return output
-
-    def _streamed_backward(self, op: Op) -> None:
-        """Per hidden channel, from weights and masks: the gradients of the two hidden maps, then the input's."""
-        tape = self.tape
-        source, output = op.reads[0], op.writes[0]
-        masks = tuple(value for value in op.writes[1:] if tape.tensors[value].role is Role.MASK)
-        target, also_read = tape.contribute(source)
-        size, out_size = tape.tensors[source].shape[-1], tape.tensors[output].shape[-1]
-        name = f"gradient of {tape.tensors[output].name}"
-        channels = (self._channel(f"{name}.0", size, FLOAT_BYTES), self._channel(f"{name}.1", out_size, FLOAT_BYTES))
-        tape.emit(
-            Op(
-                OpKind.STREAMED_BLOCK_BACKWARD,
-                op.place,
-                (tape.gradient(output), *masks, *also_read),
-                (target, *channels, *tape.weight_gradient(op)),
-                layer=op.layer,
-                parameters=op.parameters,
-                macs=op.macs,
+            overwrites = private and conv.is_depthwise and self.schedule is not Schedule.LAYER
+            return emit_frozen_conv(
+                tape,
+                conv,
+                source,
+                place=place,
+                name=name,
+                key=key,
+                train_bias=self.train_bias,
+                overwrites=overwrites,
             )
+        everything = self.trained is Trained.EVERYTHING
+        convolved = emit_bare_conv(tape, conv, source, place=place, name=name, key=key, trains=everything)
+        return emit_backbone_norm(
+            tape,
+            conv,
+            convolved,
+            place=place,
+            name=name,
+            key=key,
+            trains=self.trained is not Trained.DESIGN,
+            train_bias=self.train_bias,
+            keeps_output=keeps_output,
         )
-
-    def _bare_conv(self, conv: Conv, source: int, place: str, name: str, key: str) -> int:
-        """A convolution whose norm is not folded; it trains with everything else."""
-        tape = self.tape
-        size = conv.output_size(tape.tensors[source].shape[-1])
-        trains = self.trained is Trained.EVERYTHING
-        output = tape.tensor(f"{name} before norm", (conv.out_channels, size, size), Role.BACKBONE)
-        through = tape.needs_gradient(source)
-        op = Op(
-            OpKind.CONV,
-            place,
-            (source,),
-            (output,),
-            layer=conv,
-            parameters=(tape.parameter(f"{key}.weight", conv.weight_count, trains=trains),),
-            input_needs_gradient=through,
-            output_needs_gradient=through or trains,
-            macs=tape.batch * conv.weight_count * size * size,
-        )
-        if op.output_needs_gradient:
-            tape.track(output)
-        tape.emit(op, self._bare_conv_backward if op.output_needs_gradient else None)
-        return output
-
-    def _bare_conv_backward(self, op: Op) -> None:
-        tape = self.tape
-        source, output = op.reads[0], op.writes[0]
-        written: tuple[int, ...] = ()
-        read: tuple[int, ...] = (tape.gradient(output),)
-        if op.weight_trains:
-            read += (source,)
-        if op.input_needs_gradient:
-            target, also_read = tape.contribute(source)
-            written, read = (target,), read + also_read
-        written += tape.weight_gradient(op)
-        macs = op.macs * (op.input_needs_gradient + op.weight_trains)
-        tape.emit(
-            Op(OpKind.CONV_BACKWARD, op.place, read, written, layer=op.layer, parameters=op.parameters, macs=macs)
-        )
-
-    def _backbone_norm(self, conv: Conv, source: int, place: str, name: str, key: str, *, consumer: bool) -> int:
-        """The batch norm behind a convolution: frozen it is a scale and a shift in place; trained it keeps its input.
-
-        Its activation keeps one bit per element, or nothing where the next convolution keeps its output anyway.
-        """
-        tape = self.tape
-        trains = self.trained is not Trained.DESIGN
-        shape = tape.tensors[source].shape[1:]
-        output = tape.tensor(name, shape, Role.BACKBONE) if trains else tape.in_place(name, source)
-        needs = tape.needs_gradient(source) or trains or self.train_bias
-        op = Op(
-            OpKind.BACKBONE_NORM,
-            place,
-            (source,),
-            (output,),
-            layer=NormLayer(Norm.BATCH, 0, conv.out_channels),
-            parameters=(
-                tape.parameter(f"{key}.norm.weight", conv.out_channels, trains=trains),
-                tape.parameter(f"{key}.norm.bias", conv.out_channels, trains=trains or self.train_bias),
-            ),
-            activation=conv.activation,
-            input_needs_gradient=tape.needs_gradient(source),
-            output_needs_gradient=needs,
-        )
-        if trains:
-            op.writes += (tape.buffer(f"{name} statistics", (2 * conv.out_channels,), Role.STATISTICS),)
-            tape.norm_state_elements += 2 * conv.out_channels
-        if needs:
-            tape.track(output)
-            if conv.activation is not Activation.NONE and not consumer:
-                op.writes += (tape.mask(f"{name} mask", shape),)
-        tape.emit(op, self._backbone_norm_backward if needs else None)
-        return output
-
-    def _backbone_norm_backward(self, op: Op) -> None:
-        tape = self.tape
-        source, output = op.reads[0], op.writes[0]
-        gradient = tape.gradient(output)
-        read: tuple[int, ...] = (gradient, *op.writes[1:])
-        if op.weight_trains:
-            read += (source,)
-            if op.activation is not Activation.NONE and len(op.writes) == 2:
-                read += (output,)
-        written: tuple[int, ...] = ()
-        if op.input_needs_gradient:
-            target, also_read = tape.contribute(source)
-            written, read = (target,), read + also_read
-        written += tape.weight_gradient(op)
-        tape.emit(Op(OpKind.BACKBONE_NORM_BACKWARD, op.place, read, written, layer=op.layer, parameters=op.parameters))
 
     def _residual(self, index: int, block: Block, source: int, branch: int) -> int:
         """Adds into the branch, which nobody reads later; the shortcut may still be read by a module."""
@@ -313,7 +121,7 @@ class BackboneEmitter:
                 f"b{index}.shortcut",
                 f"backbone.blocks.{index}.shortcut",
                 private=False,
-                consumer=False,
+                keeps_output=False,
             )
         output = tape.in_place(f"b{index}", branch)
         needs = tape.needs_gradient(branch) or tape.needs_gradient(shortcut)

@@ -12,10 +12,12 @@ from repnet_search.errors import SpecError
 from repnet_search.graph.backbone import BackboneEmitter
 from repnet_search.graph.head import emit_head
 from repnet_search.graph.module import emit_module
-from repnet_search.graph.ops import Op, OpKind, Role, Schedule, Trained, TrainingGraph
+from repnet_search.graph.ops import Op, OpKind, Role, Trained, TrainingGraph
 from repnet_search.graph.tape import FLOAT_BYTES, Tape
 from repnet_search.spec.design import Norm, Optimizer, Recipe
-from repnet_search.spec.resolve import IMAGE_CHANNELS, ResolvedDesign
+from repnet_search.spec.resolve import ResolvedDesign
+from repnet_search.spec.shapes import IMAGE_CHANNELS
+from repnet_search.spec.target import Schedule
 
 
 def build_graph(

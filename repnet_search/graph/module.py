@@ -13,7 +13,7 @@ from repnet_search.backbones import Activation, Conv
 from repnet_search.graph.ops import NormLayer, Op, OpKind, Role
 from repnet_search.graph.tape import Tape
 from repnet_search.spec.design import Exchange, Norm
-from repnet_search.spec.resolve import ModuleShape
+from repnet_search.spec.shapes import ModuleShape
 
 
 def emit_module(tape: Tape, module: ModuleShape, *, index: int, source: int, feature: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from repnet_search.backbones import Activation, Block, Conv
 from repnet_search.spec.design import Exchange, Norm
+from repnet_search.spec.target import Schedule
 
 
 class OpKind(StrEnum):
@@ -68,21 +69,6 @@ class Role(StrEnum):
     WEIGHT_GRADIENT = "weight gradient"
     WEIGHT = "standardised weight"
     WORKSPACE = "workspace"
-
-
-class Schedule(StrEnum):
-    """How a target runs the frozen backbone; a property of the target, not of the design.
-
-    layer: one operator at a time, as the lean runtime does. inplace: depthwise convolutions overwrite their input,
-    channel by channel [Lin2022tinyengine]. streamed: a frozen inverted residual runs per hidden channel, so that the
-    expanded map never exists; nothing is recomputed; other depthwise convolutions run in place.
-
-    [Lin2022tinyengine] J. Lin et al., On-Device Training Under 256KB Memory, NeurIPS 2022.
-    """
-
-    LAYER = "layer"
-    INPLACE = "inplace"
-    STREAMED = "streamed"
 
 
 class Trained(StrEnum):

@@ -102,15 +102,17 @@ class Tape:
         self.parameters.append(parameter)
         return parameter
 
-    def weight_gradient(self, op: Op) -> tuple[int, ...]:
+    def weight_gradient(self, op: Op, *, at_once: int = 1) -> tuple[int, ...]:
         """Returns the buffer that a rule needs which updates a parameter from its whole gradient; () otherwise.
 
-        One tensor is updated after the other, so the largest decides.
+        One tensor is updated after the other, so the largest decides; but of an operator's first `at_once` trained
+        parameters the gradients come about together, so they are held together.
         """
         trained = [parameter.elements for parameter in op.parameters if parameter.trains]
         if not (trained and self.whole_gradients):
             return ()
-        return (self.buffer(f"weight gradient at {op.place}", (max(trained),), Role.WEIGHT_GRADIENT),)
+        elements = max(sum(trained[:at_once]), *trained)
+        return (self.buffer(f"weight gradient at {op.place}", (elements,), Role.WEIGHT_GRADIENT),)
 
     def gradient(self, of: int) -> int:
         """Returns the gradient tensor of a value that something has contributed to."""

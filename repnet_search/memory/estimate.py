@@ -76,9 +76,9 @@ def estimate_memory(
     return estimate_graph(resolved, graph, liveness, arena_bytes=place_buffers(liveness).size_bytes)
 
 
-def estimate_lower_bound(resolved: ResolvedDesign, *, classes: int) -> int:
+def estimate_lower_bound(resolved: ResolvedDesign, *, classes: int, schedule: Schedule = Schedule.LAYER) -> int:
     """Returns a bound that a design's training memory at micro-batch 1 cannot be below, in half the time."""
-    graph = build_graph(resolved, classes=classes)
+    graph = build_graph(resolved, classes=classes, schedule=schedule)
     liveness = compute_liveness(graph)
     return estimate_graph(resolved, graph, liveness, arena_bytes=liveness.peak_bytes).ram_bytes
 
@@ -122,4 +122,6 @@ def _flash_bytes(resolved: ResolvedDesign) -> int:
 
 
 def _describe(op: Op, *, forward: bool) -> str:
+    if op.kind.value.endswith("backward"):
+        return f"{op.place}, {op.kind.value}"
     return f"{op.place}, {op.kind.value}, {'forward' if forward else 'backward'}"

@@ -11,6 +11,15 @@ from repnet_search.graph import Role, TrainingGraph
 ALIGNMENT_BYTES = 4
 
 
+def align(size_bytes: int) -> int:
+    """Returns a size rounded up to what a buffer takes.
+
+    >>> align(5)
+    8
+    """
+    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
 class Buffer(NamedTuple):
     """A storage with its size and the first and last operator that touch it."""
 
@@ -55,6 +64,15 @@ class Liveness:
         start = self.forward_ops
         return sum(buffer.size_bytes for buffer in self.buffers if buffer.first < start <= buffer.last)
 
+    def forward_peak_bytes_without(self, *roles: Role) -> int:
+        """Returns the largest live sum of the forward pass, buffers of some roles left out."""
+        left_out = [0] * len(self.live_bytes)
+        for buffer in self.buffers:
+            if buffer.role in roles:
+                for op in range(buffer.first, buffer.last + 1):
+                    left_out[op] += buffer.size_bytes
+        return max(live - out for live, out in zip(self.live_bytes[: self.forward_ops], left_out, strict=False))
+
     def alive_at(self, op: int) -> tuple[Buffer, ...]:
         """Returns the buffers alive at an operator, largest first."""
         alive = [buffer for buffer in self.buffers if buffer.first <= op <= buffer.last]
@@ -76,7 +94,7 @@ def compute_liveness(graph: TrainingGraph) -> Liveness:
     buffers = []
     for storage, start in first.items():
         tensor = graph.tensors[storage]
-        size = -(-tensor.size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        size = align(tensor.size_bytes)
         buffers.append(Buffer(tensor.name, tensor.role, size, start, last[storage]))
         changes[start] += size
         changes[last[storage] + 1] -= size

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repnet_search.spec.design import Norm
-from repnet_search.spec.resolve import ModuleShape
+from repnet_search.spec.shapes import ModuleShape
 
 NORM_EPS = 1e-5
+STANDARDISATION_EPS = 1e-6
 
 
 class StandardisedConv2d(nn.Conv2d):
@@ -19,7 +20,7 @@ class StandardisedConv2d(nn.Conv2d):
         """Returns the convolution with the standardised weight."""
         flat = self.weight.reshape(1, self.out_channels, -1)
         # batch_norm over one "sample" standardises each output channel and keeps only mean and 1/σ (timm does the same)
-        weight = functional.batch_norm(flat, None, None, training=True, momentum=0.0, eps=1e-6)
+        weight = functional.batch_norm(flat, None, None, training=True, momentum=0.0, eps=STANDARDISATION_EPS)
         output: Tensor = self._conv_forward(x, weight.reshape_as(self.weight), self.bias)
         return output
 
@@ -35,7 +36,7 @@ class OutputNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the normalised (N, C, H, W)."""
         # group_norm's backward cannot take a bias without a weight (torch 2.13); the addition keeps nothing.
-        return functional.group_norm(x, self.groups, eps=NORM_EPS) + self.bias.view(-1, 1, 1)
+        return functional.group_norm(x, self.groups, eps=NORM_EPS).add_(self.bias.view(-1, 1, 1))
 
 
 class OutputBatchNorm(nn.Module):
@@ -48,8 +49,8 @@ class OutputBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the normalised (N, C, H, W)."""
-        x = self.norm(x)
-        return x + self.bias.view(-1, 1, 1)
+        normed: Tensor = self.norm(x)
+        return normed.add_(self.bias.view(-1, 1, 1))
 
 
 class RepNetModule(nn.Module):

@@ -103,6 +103,12 @@ def create_random_weights(table: BlockTable, *, seed: int) -> dict[str, Tensor]:
     return weights
 
 
+def create_random_backbone(spec: BackboneSpec, *, seed: int) -> BackboneWeights:
+    """Returns a backbone's random weights, for images normalised as ImageNet's; there is no file to hash."""
+    tensors = create_random_weights(_table(spec), seed=seed)
+    return BackboneWeights(tensors, f"random, seed {seed}", "", parse_input_range("imagenet"))
+
+
 def _random_gain(block: Block, conv: Conv) -> float:
     if block.residual and conv is block.convs[-1]:
         return _RANDOM_RESIDUAL_GAIN

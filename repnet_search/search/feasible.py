@@ -12,6 +12,7 @@ from repnet_search.search.space import Params, SearchSpace
 from repnet_search.spec.design import Norm
 from repnet_search.spec.resolve import ResolvedDesign, resolve
 from repnet_search.spec.space import SpaceSpec
+from repnet_search.spec.target import Schedule
 from repnet_search.units import format_size
 
 SAMPLE_TRIES = 3000
@@ -29,10 +30,13 @@ class Candidate:
 class FeasibleSpace:
     """A space under a budget; memory is estimated once per design."""
 
-    def __init__(self, space: SearchSpace, *, budget_bytes: int, classes: int) -> None:
+    def __init__(
+        self, space: SearchSpace, *, budget_bytes: int, classes: int, schedule: Schedule = Schedule.LAYER
+    ) -> None:
         self.space = space
         self.budget_bytes = budget_bytes
         self.classes = classes
+        self.schedule = schedule
         self._estimates: dict[str, MemoryEstimate] = {}
 
     def candidate(self, params: Params) -> Candidate:
@@ -40,8 +44,15 @@ class FeasibleSpace:
         resolved = self.space.design(params)
         memory = self._estimates.get(resolved.id)
         if memory is None:
-            memory = self._estimates[resolved.id] = estimate_memory(resolved, classes=self.classes)
+            memory = self._estimates[resolved.id] = self.estimate(resolved)
         return Candidate(params, resolved, memory)
+
+    def estimate(self, resolved: ResolvedDesign) -> MemoryEstimate:
+        """Returns a design's memory on the study's target."""
+        return estimate_memory(resolved, classes=self.classes, schedule=self.schedule)
+
+    def _lower_bound(self, params: Params) -> int:
+        return estimate_lower_bound(self.space.design(params), classes=self.classes, schedule=self.schedule)
 
     def fits(self, candidate: Candidate) -> bool:
         """Returns whether a candidate is within the budget."""
@@ -60,7 +71,7 @@ class FeasibleSpace:
         """
         for _ in range(SAMPLE_TRIES):
             params = self.space.sample(random) | (fixed or {})
-            if estimate_lower_bound(self.space.design(params), classes=self.classes) <= limit_bytes:
+            if self._lower_bound(params) <= limit_bytes:
                 candidate = self.candidate(params)
                 if candidate.memory.ram_bytes <= limit_bytes and candidate.resolved.id not in seen:
                     return candidate
@@ -69,10 +80,7 @@ class FeasibleSpace:
     def measure_share(self, *, samples: int, seed: int) -> tuple[float, float]:
         """Returns the share of parameter combinations that fit and its standard error, from uniform samples."""
         random = Random(f"share {seed}")
-        bounds = (
-            estimate_lower_bound(self.space.design(self.space.sample(random)), classes=self.classes)
-            for _ in range(samples)
-        )
+        bounds = (self._lower_bound(self.space.sample(random)) for _ in range(samples))
         share = sum(bound <= self.budget_bytes for bound in bounds) / samples
         return share, (share * (1 - share) / samples) ** 0.5
 
@@ -122,7 +130,7 @@ class FeasibleSpace:
         design = resolved.design
         for resolution in range(design.resolution - 8, 7, -8):
             smaller = resolve(design.model_copy(update={"resolution": resolution}))
-            if estimate_memory(smaller, classes=self.classes).ram_bytes <= self.budget_bytes:
+            if self.estimate(smaller).ram_bytes <= self.budget_bytes:
                 return f" Use a resolution of at most {resolution}, or a larger budget."
         return " Use a larger budget or a smaller backbone."
 

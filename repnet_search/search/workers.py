@@ -106,7 +106,10 @@ def _work(job: Job, index: int, complaints: SimpleQueue[str]) -> None:
         settings = job.settings
         task = load_task(job.options, settings.backbone)
         feasible = FeasibleSpace(
-            SearchSpace(settings.space, settings.backbone), budget_bytes=settings.available_bytes, classes=task.classes
+            SearchSpace(settings.space, settings.backbone),
+            budget_bytes=settings.available_bytes,
+            classes=task.classes,
+            schedule=settings.schedule,
         )
         study = load_optuna_study(job.study_name, open_storage(job.storage))
         Search(study, settings, task, feasible, worker=index).run(job.limits, listener=lambda _: None)

@@ -13,7 +13,8 @@ from repnet_search.spec.design import (
 )
 from repnet_search.spec.files import design_to_yaml, load_design, load_spec, parse_spec, save_text
 from repnet_search.spec.presets import get_preset, list_presets
-from repnet_search.spec.resolve import IMAGE_CHANNELS, ModuleShape, ResolvedDesign, resolve, snap_lr
+from repnet_search.spec.resolve import ResolvedDesign, resolve, snap_lr
+from repnet_search.spec.shapes import IMAGE_CHANNELS, ModuleShape
 
 __all__ = [
     "IMAGE_CHANNELS",

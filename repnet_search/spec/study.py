@@ -9,6 +9,7 @@ from pydantic import Field
 
 from repnet_search.spec.design import BackboneSpec, SpecModel
 from repnet_search.spec.space import SpaceSpec
+from repnet_search.spec.target import Schedule
 from repnet_search.spec.training import TrainingSpec
 
 
@@ -34,6 +35,7 @@ class StudySpec(SpecModel):
 
     budget_bytes: int = Field(ge=1)
     reserve_bytes: int = Field(default=0, ge=0)
+    schedule: Schedule = Field(default=Schedule.LAYER, strict=False)
     backbone: BackboneSpec
     weights: WeightsSpec
     data: DataSpec

@@ -20,49 +20,22 @@ _BETAS = (0.9, 0.999)
 _EPS = 1e-8  # keeps the normalising rules at rest while gradients are exactly 0, as they are in front of a γ of 0
 
 
-class UpdateRule:
-    """Applies a recipe to parameters; `scale` is the schedule's factor on the learning rate."""
+class ParameterRule:
+    """Updates one parameter from its gradient by an optimizer's rule, and keeps the state that the rule needs."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, *, head: list[nn.Parameter]) -> None:
-        """Collects what trains and, for a fused recipe, hooks the update into the backward pass.
-
-        Args:
-            model: its parameters that require a gradient are trained.
-            recipe: optimizer, accumulation and learning rates.
-            head: the parameters that `head_lr_ratio` applies to.
-        """
-        self.scale = 1.0
-        heads = {id(parameter) for parameter in head}
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._lr: dict[Tensor, float] = {
-            parameter: recipe.lr * (recipe.head_lr_ratio if id(parameter) in heads else 1.0)
-            for parameter in self.parameters
-        }
+    def __init__(self, optimizer: Optimizer) -> None:
         self._state: dict[Tensor, tuple[Tensor, ...]] = {}
         self._steps: dict[Tensor, int] = {}
-        self._apply = _RULES[recipe.optimizer]
-        self.fused = recipe.accumulate == 1
-        if self.fused:
-            for parameter in self.parameters:
-                parameter.register_post_accumulate_grad_hook(self._update)
-
-    def step(self) -> None:
-        """Updates all parameters from their accumulated gradients; a fused rule has done so already."""
-        if not self.fused:
-            for parameter in self.parameters:
-                self._update(parameter)
-
-    def optimizer_state_bytes(self) -> int:
-        """Returns the bytes of state that the rule really holds."""
-        return sum(tensor.nbytes for state in self._state.values() for tensor in state)
+        self._apply = _RULES[optimizer]
 
     @torch.no_grad()
-    def _update(self, parameter: Tensor) -> None:
-        gradient = parameter.grad
-        if gradient is None:
-            return
-        parameter.grad = None
-        self._apply(self, parameter, gradient, self._lr[parameter] * self.scale)
+    def update(self, parameter: Tensor, gradient: Tensor, *, lr: float) -> None:
+        """Changes `parameter` in place; what is in `gradient` afterwards is of no use."""
+        self._apply(self, parameter, gradient, lr)
+
+    def state_bytes(self) -> int:
+        """Returns the bytes of state held for all parameters that were updated."""
+        return sum(tensor.nbytes for state in self._state.values() for tensor in state)
 
     def _sgd(self, parameter: Tensor, gradient: Tensor, lr: float) -> None:
         parameter.add_(gradient, alpha=-lr)
@@ -87,10 +60,52 @@ class UpdateRule:
         parameter.addcdiv_(first, root, value=-lr / (1 - _BETAS[0] ** step))
 
 
-_RULES: dict[Optimizer, Callable[[UpdateRule, Tensor, Tensor, float], None]] = {
-    Optimizer.SGD: UpdateRule._sgd,
-    Optimizer.SIGN_SGD: UpdateRule._sign_sgd,
-    Optimizer.NORMALISED_SGD: UpdateRule._normalised_sgd,
-    Optimizer.MOMENTUM: UpdateRule._momentum,
-    Optimizer.ADAM: UpdateRule._adam,
+_RULES: dict[Optimizer, Callable[[ParameterRule, Tensor, Tensor, float], None]] = {
+    Optimizer.SGD: ParameterRule._sgd,
+    Optimizer.SIGN_SGD: ParameterRule._sign_sgd,
+    Optimizer.NORMALISED_SGD: ParameterRule._normalised_sgd,
+    Optimizer.MOMENTUM: ParameterRule._momentum,
+    Optimizer.ADAM: ParameterRule._adam,
 }
+
+
+class UpdateRule:
+    """Applies a recipe to parameters; `scale` is the schedule's factor on the learning rate."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, *, head: list[nn.Parameter]) -> None:
+        """Collects what trains and, for a fused recipe, hooks the update into the backward pass.
+
+        Args:
+            model: its parameters that require a gradient are trained.
+            recipe: optimizer, accumulation and learning rates.
+            head: the parameters that `head_lr_ratio` applies to.
+        """
+        self.scale = 1.0
+        heads = {id(parameter) for parameter in head}
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._lr: dict[Tensor, float] = {
+            parameter: recipe.lr * (recipe.head_lr_ratio if id(parameter) in heads else 1.0)
+            for parameter in self.parameters
+        }
+        self._rule = ParameterRule(recipe.optimizer)
+        self.fused = recipe.accumulate == 1
+        if self.fused:
+            for parameter in self.parameters:
+                parameter.register_post_accumulate_grad_hook(self._update)
+
+    def step(self) -> None:
+        """Updates all parameters from their accumulated gradients; a fused rule has done so already."""
+        if not self.fused:
+            for parameter in self.parameters:
+                self._update(parameter)
+
+    def optimizer_state_bytes(self) -> int:
+        """Returns the bytes of state that the rule really holds."""
+        return self._rule.state_bytes()
+
+    def _update(self, parameter: Tensor) -> None:
+        gradient = parameter.grad
+        if gradient is None:
+            return
+        parameter.grad = None
+        self._rule.update(parameter, gradient, lr=self._lr[parameter] * self.scale)

@@ -5,6 +5,7 @@ import torch
 
 from repnet_search.data import ImageSet, Split
 from repnet_search.errors import SpecError
+from repnet_search.models.backbone import FrozenConv
 from repnet_search.models.repnet import Prefix
 from repnet_search.spec import Design, Norm, Optimizer, Recipe, resolve
 from repnet_search.spec.training import TrainingSpec
@@ -40,9 +41,8 @@ def test_the_same_seed_gives_the_same_result_and_another_does_not(task: Task) ->
 def test_training_changes_what_trains_and_nothing_else(task: Task) -> None:
     resolved = resolve(six_connectors().model_copy(update={"recipe": RECIPE}))
     model, _ = train_design(resolved, task, SHORT)
-    for conv, spec in zip(
-        (m for m in model.backbone.modules() if hasattr(m, "activation")), resolved.table.convs(), strict=True
-    ):
+    convs = [module for module in model.backbone.modules() if isinstance(module, FrozenConv)]
+    for conv, spec in zip(convs, resolved.table.convs(), strict=True):
         assert torch.equal(conv.weight, task.weights.tensors[f"{spec.key}.weight"])
         assert torch.equal(conv.bias, task.weights.tensors[f"{spec.key}.bias"])
     assert all(bool(gamma.any()) for gamma in model.gammas)

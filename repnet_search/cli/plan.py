@@ -1,0 +1,78 @@
+"""`repnet-search plan`: where every buffer of a training step lies, for programs and for C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from repnet_search.cli.design_options import DesignChoice, design_options, make_schedule, target_options
+
+STDOUT = Path("-")
+
+
+@click.command()
+@design_options
+@target_options
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    help="Write the plan as JSON; - for stdout.",
+)
+@click.option(
+    "--c-header",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the plan as a C header with tables and static assertions.",
+)
+def plan(
+    *,
+    design: Path | None,
+    preset: str | None,
+    backbone: str | None,
+    width_mult: float | None,
+    last_conv: bool | None,
+    resolution: int | None,
+    activation_bits: str | None,
+    classes: int,
+    batch: int,
+    schedule: str,
+    json_file: Path | None,
+    c_header: Path | None,
+) -> None:
+    """Write the memory plan of a design: offset, size and lifetime of every buffer, and the operators in order.
+
+    It is a plan, not a trainer: it holds no kernels and no weights.
+    """
+    import json
+    import sys
+
+    from repnet_search.errors import UsageError
+    from repnet_search.export.plan import create_plan, plan_to_json
+    from repnet_search.export.plan_header import plan_to_c_header
+    from repnet_search.spec.files import save_text
+    from repnet_search.units import format_size
+
+    if json_file is None and c_header is None:
+        raise UsageError("A plan is written to files, but none is named; give --json FILE, --c-header FILE, or both.")
+    choice = DesignChoice(design, preset, backbone, width_mult, last_conv, resolution, activation_bits)
+    resolved = choice.resolve()
+    made = create_plan(resolved, classes=classes, batch=batch, schedule=make_schedule(schedule))
+    if c_header is not None:
+        save_text(c_header, plan_to_c_header(made))
+    if json_file is not None:
+        text = json.dumps(plan_to_json(made), indent=2)
+        if json_file == STDOUT:
+            print(text)
+        else:
+            save_text(json_file, text + "\n")
+    memory = made.memory
+    print(
+        f"Plan of design {resolved.short_id}: {len(made.buffers)} buffers and {len(made.ops)} operators in an arena of "
+        f"{format_size(memory.arena_bytes)} (schedule {memory.schedule.value}, micro-batch {memory.batch}); "
+        f"{format_size(memory.ram_bytes)} with parameters and their state (recipe "
+        f"{resolved.design.recipe.optimizer.value} ×{resolved.design.recipe.accumulate}).",
+        file=sys.stderr if json_file == STDOUT else sys.stdout,
+    )

@@ -1,0 +1,165 @@
+"""`repnet-search profile`: what a space holds under a budget, before any training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from repnet_search.cli.options import Size, backbone_options, json_option, make_backbone, schedule_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from repnet_search.search.profile import Driver, Extreme, SpaceProfile
+
+_SHOWN_DRIVERS = 3
+_BAR_WIDTH = 40
+
+
+@click.command()
+@click.option("--budget", required=True, type=Size(), help="Training memory that a design may take, such as 256KB.")
+@click.option(
+    "--space", default="default", show_default=True, metavar="FILE", help="A search space: a file, or one of 'spaces'."
+)
+@click.option("--classes", type=click.IntRange(2, 100_000), default=10, show_default=True, help="Outputs of the head.")
+@click.option(
+    "--samples",
+    type=click.IntRange(1000, 100_000_000),
+    default=1_000_000,
+    show_default=True,
+    help="Designs drawn where the space is too large to count them all.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the samples.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the histogram: FILE.html or FILE.png."
+)
+@backbone_options
+@schedule_option
+@json_option
+def profile(
+    *,
+    budget: int,
+    space: str,
+    classes: int,
+    samples: int,
+    seed: int,
+    plot: Path | None,
+    backbone: str,
+    width_mult: float | None,
+    last_conv: bool,
+    schedule: str,
+    as_json: bool,
+) -> None:
+    """Show what a search space holds under a budget, before any training.
+
+    How many of its designs fit, the smallest and the largest, the tightest budget that still has a side network to
+    offer, how memory is spread, and which field drives it most.
+    """
+    import json
+
+    from repnet_search.search.batch import SpaceMemory
+    from repnet_search.search.profile import profile_space
+    from repnet_search.search.space import SearchSpace
+    from repnet_search.spec.bundled import load_space
+    from repnet_search.spec.target import Schedule
+
+    if plot is not None:
+        from repnet_search.report.memory_plot import check_plot_path
+        from repnet_search.report.profile_plot import save_profile_plot
+
+        check_plot_path(plot)
+    search_space = SearchSpace(load_space(space), make_backbone(backbone, width_mult, last_conv=last_conv))
+    memory = SpaceMemory(search_space, classes=classes, schedule=Schedule(schedule))
+    result = profile_space(memory, budget_bytes=budget, samples=samples, seed=seed)
+    if plot is not None:
+        save_profile_plot(result, plot, title=f"{space} on {search_space.table.name}")
+    if as_json:
+        print(json.dumps({"account": "arena", "schedule": schedule, "micro_batch": 1, **_as_json(result)}, indent=2))
+        return
+    _print_profile(result, title=f"Space {space} on {search_space.table.name}", schedule=schedule)
+
+
+def _print_profile(result: SpaceProfile, *, title: str, schedule: str) -> None:
+    from repnet_search.cli.render import create_console
+    from repnet_search.units import format_size
+
+    console = create_console()
+    console.print(f"{title}, account arena, schedule {schedule}, micro-batch 1", style="bold", soft_wrap=True)
+    how = "all counted" if result.exact else f"{result.measured:,} drawn"
+    fitting = f"{100 * result.fitting_share:.2f} %"
+    if not result.exact:
+        fitting += f" ± {196 * result.share_error:.2f} (95 %)"
+    lines = {
+        "combinations": f"{result.combinations:,} of choices, {how}; several may mean the same design",
+        "fit": f"{fitting} within {format_size(result.budget_bytes)}",
+        "smallest": f"{format_size(result.smallest.ram_bytes)}: {_describe(result.smallest)}",
+        "largest": f"{format_size(result.largest.ram_bytes)}: {_describe(result.largest)}",
+    }
+    if result.tightest is not None:
+        lines["tightest"] = (
+            f"{format_size(result.tightest.ram_bytes)} is the least useful budget, below it there is no connector: "
+            f"{_describe(result.tightest)}"
+        )
+    for name, text in lines.items():
+        console.print(f"  {name:<14}{text}", soft_wrap=True)
+    console.print(_histogram(result))
+    console.print(_driver_table(result.drivers[:_SHOWN_DRIVERS]))
+
+
+def _describe(extreme: Extreme) -> str:
+    """Returns the parameter values that say most: input, recipe, and the blocks of the connectors."""
+    params = extreme.params
+    blocks = [str(value) for name, value in params.items() if name.startswith("stage_") and value is not None]
+    bits = "int8" if params["activation_bits"] == 8 else "fp32"
+    where = f"connectors after {', '.join(blocks)}" if blocks else "last layer alone"
+    biases = ", biases train" if params["train_bias"] else ""
+    return f"{params['resolution']} px, {bits}, {where}{biases}, recipe {params['recipe']}"
+
+
+def _histogram(result: SpaceProfile) -> Table:
+    """Returns the designs by memory, the bin with the budget marked."""
+    from itertools import pairwise
+
+    from rich.table import Table
+
+    from repnet_search.units import format_size
+
+    table = Table(title="\nDesigns by training memory", title_justify="left", box=None)
+    for heading in ("from", "to", "share"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    most = max(result.counts)
+    for (low, high), count in zip(pairwise(result.edges_bytes), result.counts, strict=True):
+        bar = "█" * round(_BAR_WIDTH * count / most)
+        mark = "  ← budget" if high == result.budget_bytes + 1 else ""
+        share = f"{100 * count / result.measured:.2f} %"
+        table.add_row(format_size(low), format_size(high), share, bar + mark)
+    return table
+
+
+def _driver_table(drivers: tuple[Driver, ...]) -> Table:
+    """Returns what each choice of the strongest fields does to memory."""
+    from rich.table import Table
+
+    from repnet_search.units import format_size
+
+    table = Table(title="\nWhat drives memory most (share of its variance)", title_justify="left", box=None)
+    table.add_column("field")
+    for heading in ("choice", "mean memory", "fit"):
+        table.add_column(heading, justify="right")
+    for driver in drivers:
+        label = f"{driver.field} ({100 * driver.explained:.0f} %)"
+        for choice, mean_bytes, share in driver.choices:
+            table.add_row(
+                label, "none" if choice is None else str(choice), format_size(round(mean_bytes)), f"{100 * share:.1f} %"
+            )
+            label = ""
+    return table
+
+
+def _as_json(result: SpaceProfile) -> dict[str, object]:
+    import dataclasses
+
+    return dataclasses.asdict(result)

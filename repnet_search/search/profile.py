@@ -1,0 +1,174 @@
+"""What a space holds under a budget, before anything is trained.
+
+Memory is the lower bound of the placed arena, which nearly every design reaches (memory/arena.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repnet_search.memory.batch import Integers
+from repnet_search.search.batch import Choices, SpaceMemory, SpaceSample
+from repnet_search.search.space import Choice
+
+COUNTED_COMBINATIONS = 1 << 21
+"""Up to so many combinations are all counted; larger spaces are sampled."""
+
+BINS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme:
+    """A design at an end of the space: what it takes, and its parameter values."""
+
+    ram_bytes: int
+    params: dict[str, Choice]
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """How much of the memory's variance a field explains, and for each of its choices (mean bytes, share that fits)."""
+
+    field: str
+    explained: float
+    choices: tuple[tuple[Choice, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceProfile:
+    """A space under a budget.
+
+    Args:
+        budget_bytes: the budget.
+        combinations: sets of parameter values in the space; several may mean the same design.
+        measured: how many of them were measured.
+        exact: whether these are all.
+        fitting_share: the share of the measured that fits.
+        share_error: its standard error; 0 where exact.
+        smallest: the least design of all: the last layer alone at its cheapest.
+        tightest: the least design with a connector; a budget below it finds nothing but the last layer. None where no
+            design has one.
+        largest: the largest design; where the space is sampled, the largest that climbing from the samples found.
+        edges_bytes: of the histogram, ascending, one more than counts; a bin holds what is below its upper edge, and
+            one edge lies just above the budget.
+        counts: designs of each bin.
+        drivers: the fields, the one that explains most first.
+    """
+
+    budget_bytes: int
+    combinations: int
+    measured: int
+    exact: bool
+    fitting_share: float
+    share_error: float
+    smallest: Extreme
+    tightest: Extreme | None
+    largest: Extreme
+    edges_bytes: tuple[int, ...]
+    counts: tuple[int, ...]
+    drivers: tuple[Driver, ...]
+
+
+def profile_space(memory: SpaceMemory, *, budget_bytes: int, samples: int, seed: int) -> SpaceProfile:
+    """Returns what a space holds under a budget.
+
+    Args:
+        memory: the space's memory.
+        budget_bytes: training memory that a design may take.
+        samples: designs drawn where the space is too large to count.
+        seed: of the samples.
+    """
+    exact = memory.space.combinations <= COUNTED_COMBINATIONS
+    sample = _measure_all(memory) if exact else memory.sample(samples, seed=seed)
+    fits = sample.ram_bytes <= budget_bytes
+    share = float(fits.mean())
+    # Without connectors every choice that is about them has no effect, so the least design is easily found from there.
+    smallest = _climb(memory, sample, lambda found: -found.ram_bytes)
+    tightest = _climb(memory, sample, lambda found: np.where(_has_connector(memory, found), -found.ram_bytes, _NEVER))
+    edges = _edges(sample, budget_bytes)
+    counts, _ = np.histogram(sample.ram_bytes, edges)
+    return SpaceProfile(
+        budget_bytes=budget_bytes,
+        combinations=memory.space.combinations,
+        measured=len(sample),
+        exact=exact,
+        fitting_share=share,
+        share_error=0.0 if exact else (share * (1 - share) / len(sample)) ** 0.5,
+        smallest=smallest,
+        tightest=tightest if memory.space.stages else None,
+        largest=_climb(memory, sample, lambda found: found.ram_bytes),
+        edges_bytes=tuple(edges),
+        counts=tuple(int(count) for count in counts),
+        drivers=_drivers(memory, sample, fits),
+    )
+
+
+def _edges(sample: SpaceSample, budget_bytes: int) -> list[int]:
+    """Returns the edges of about `BINS` bins of equal ratio that hold all of the sample; the budget is one of them."""
+    least, most = int(sample.ram_bytes.min()), int(sample.ram_bytes.max()) + 1
+    ratio = max(most / least, 1.01) ** (1 / BINS)
+    first = math.floor(math.log(least / budget_bytes, ratio))
+    last = math.ceil(math.log(most / budget_bytes, ratio))
+    # a design that takes the budget exactly fits: it belongs below the edge
+    return [math.ceil(budget_bytes * ratio**step) + 1 for step in range(first, last + 1)]
+
+
+_NEVER = -(1 << 60)
+
+Score = Callable[[SpaceSample], Integers]
+
+
+def _measure_all(memory: SpaceMemory) -> SpaceSample:
+    choices = np.concatenate([piece.choices for piece in memory.enumerate_all()])
+    return memory.measure(choices)
+
+
+def _has_connector(memory: SpaceMemory, sample: SpaceSample) -> NDArray[np.bool_]:
+    """Returns for each design whether one of its stages has a connector; the first choice of a stage is none."""
+    stages = [index for index, name in enumerate(memory.names) if name.startswith("stage_")]
+    has: NDArray[np.bool_] = np.any(sample.choices[:, stages] > 0, axis=1)
+    return has
+
+
+def _climb(memory: SpaceMemory, sample: SpaceSample, score: Score) -> Extreme:
+    """Returns the best of the sample, improved one field at a time until no single change helps."""
+    scores = score(sample)
+    best = int(scores.argmax())
+    value, choices, ram = int(scores[best]), sample.choices[best], int(sample.ram_bytes[best])
+    while True:
+        around = memory.measure(_neighbours(memory, choices))
+        scores = score(around)
+        best = int(scores.argmax())
+        if int(scores[best]) <= value:
+            return Extreme(ram, memory.params(choices))
+        value, choices, ram = int(scores[best]), around.choices[best], int(around.ram_bytes[best])
+
+
+def _neighbours(memory: SpaceMemory, choices: Choices) -> Choices:
+    """Returns the choices with one field changed, in every way."""
+    columns = np.repeat(np.arange(len(choices)), memory.counts)
+    changed = np.tile(choices, (len(columns), 1))
+    changed[np.arange(len(columns)), columns] = np.concatenate([np.arange(count) for count in memory.counts])
+    return changed
+
+
+def _drivers(memory: SpaceMemory, sample: SpaceSample, fits: NDArray[np.bool_]) -> tuple[Driver, ...]:
+    """Returns each field's correlation ratio: the variance of the logarithm between its choices over the whole."""
+    logarithms = np.log(sample.ram_bytes)
+    variance = float(logarithms.var())
+    drivers = []
+    for column, (name, item) in enumerate(memory.space.distributions.items()):
+        chosen = sample.choices[:, column]
+        counts = np.maximum(np.bincount(chosen, minlength=len(item.choices)), 1)
+        means = np.bincount(chosen, logarithms, len(item.choices)) / counts
+        between = float((counts * (means - logarithms.mean()) ** 2).sum()) / len(sample)
+        sizes = np.bincount(chosen, sample.ram_bytes, len(item.choices)) / counts
+        shares = np.bincount(chosen, fits, len(item.choices)) / counts
+        choices = tuple(zip(item.choices, map(float, sizes), map(float, shares), strict=True))
+        drivers.append(Driver(name, between / variance if variance else 0.0, choices))
+    return tuple(sorted(drivers, key=lambda driver: -driver.explained))
