@@ -1,6 +1,6 @@
 """The planned arena suffices: random designs whose whole training step runs inside it, against stock autograd.
 
-python -m studies.arena_execution --designs 200 --controls 30     writes arena_execution.json and .md beside this file
+python -m studies.arena_execution --designs 200 --controls 24     writes arena_execution.json and .md beside this file
 
 Runs from the checkout: its designs are those of tests/designs.py. Weights, parameters and images are random.
 """
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from repnet_search.graph import Schedule, build_graph
+from repnet_search.measure.arena_memory import ArenaViolationError
 from repnet_search.measure.execution import GRADIENT_TOLERANCE, Subject, gradient_error, verify_execution
 from repnet_search.measure.forgetting import plan_forgetfully
 from repnet_search.models.input_range import parse_input_range
@@ -102,9 +103,12 @@ def control(number: int) -> dict[str, Any]:
     graph = build_graph(resolved, classes=CLASSES, batch=batch, schedule=schedule)
     clashing, missed = 0, []
     for plan in plan_forgetfully(graph):
-        _, executor = subject.execute(graph, plan.arena, forgets=False)
-        error, _ = gradient_error(executor.gradients, expected, exact=exact)
         clashing += 1
+        try:
+            _, executor = subject.execute(graph, plan.arena, forgets=False)
+        except ArenaViolationError:
+            continue  # a kernel found overwritten what cannot be: caught as well
+        error, _ = gradient_error(executor.gradients, expected, exact=exact)
         if not error > GRADIENT_TOLERANCE:
             over = [buffer.name for buffer in plan.clashing]
             missed.append({"forgotten": plan.forgotten.name, "clashing": over, "gradient_error": error})
@@ -189,7 +193,7 @@ def main() -> None:
     """Runs designs and controls, and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--designs", type=int, default=200)
-    parser.add_argument("--controls", type=int, default=30, help="designs whose plans are made to clash")
+    parser.add_argument("--controls", type=int, default=24, help="designs whose plans are made to clash")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     checks, controls = [], []

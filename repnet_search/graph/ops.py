@@ -89,7 +89,7 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NormLayer:
-    """A norm over `channels`: its kind, its groups where it has any, and ε."""
+    """A norm over `channels`: its kind, and its groups where it has any."""
 
     kind: Norm
     groups: int

@@ -22,7 +22,7 @@ POISON = 0xFF
 
 
 class ArenaViolationError(RepnetSearchError):
-    """A kernel touched what its operator does not name: the op list, or the kernel, is wrong."""
+    """A kernel touched what its operator does not name, or found kept bytes overwritten: op list or plan is wrong."""
 
 
 class ArenaMemory:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from repnet_search.backbones import Activation, Conv
 from repnet_search.graph import Role
+from repnet_search.measure.arena_memory import ArenaViolationError
 from repnet_search.measure.kernel_run import KernelRun, passes
 from repnet_search.measure.kernels_forward import standardise
 from repnet_search.models.module import STANDARDISATION_EPS
@@ -142,12 +143,18 @@ def average_pool_backward(run: KernelRun) -> None:
 
 
 def max_pool_backward(run: KernelRun) -> None:
-    """The gradient, added where each window's winner was."""
+    """The gradient, added where each window's winner was.
+
+    Raises:
+        ArenaViolationError: a winner lies outside its window or the map: something has overwritten it.
+    """
     gradient, winners = run.read(run.op.reads[0]), run.access.read_bytes(run.op.reads[1]).long()
     target = run.op.writes[0]
     batch, channels, height, width = run.shape(target)
     first = torch.arange(gradient.shape[-1]) * 2 - 1
     row, column = first.view(-1, 1) + winners // 3, first + winners % 3
+    if not ((winners <= 8) & (row >= 0) & (row < height) & (column >= 0) & (column < width)).all():
+        raise ArenaViolationError(f"{run.op.place}, {run.op.kind.value}: what is kept of the winners is no winner.")
     spread = gradient.new_zeros(batch, channels, height * width)
     spread.scatter_add_(2, (row * width + column).flatten(2), gradient.flatten(2))
     run.contribute(target, spread.view(batch, channels, height, width))
