@@ -9,16 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from repnet_search.boards import Board, get_board, list_boards
     from repnet_search.errors import RepnetSearchError
     from repnet_search.export.bundle import load_model
     from repnet_search.export.plan import MemoryPlan, create_plan
     from repnet_search.graph import Schedule
     from repnet_search.memory import (
+        Fit,
+        FlashEstimate,
         MemoryEstimate,
         MemoryExplanation,
         NearestDesign,
+        check_fit,
         compare_accounts,
         estimate_memory,
+        estimate_step_seconds,
         explain_memory,
         find_nearest,
     )
@@ -31,12 +36,17 @@ if TYPE_CHECKING:
     from repnet_search.spec.files import design_to_yaml, load_design
     from repnet_search.spec.presets import get_preset
     from repnet_search.spec.resolve import ResolvedDesign, resolve
+    from repnet_search.spec.target import DeviceLimits
     from repnet_search.units import format_size, parse_size
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Board",
     "Design",
+    "DeviceLimits",
+    "Fit",
+    "FlashEstimate",
     "MemoryEstimate",
     "MemoryExplanation",
     "MemoryPlan",
@@ -49,14 +59,18 @@ __all__ = [
     "StudyView",
     "TrialRecord",
     "best_under",
+    "check_fit",
     "compare_accounts",
     "create_plan",
     "design_to_yaml",
     "estimate_memory",
+    "estimate_step_seconds",
     "explain_memory",
     "find_nearest",
     "format_size",
+    "get_board",
     "get_preset",
+    "list_boards",
     "list_studies",
     "load_design",
     "load_model",
@@ -69,7 +83,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "Board": "boards",
     "Design": "spec.design",
+    "DeviceLimits": "spec.target",
+    "Fit": "memory",
+    "FlashEstimate": "memory",
     "MemoryEstimate": "memory",
     "MemoryExplanation": "memory",
     "MemoryPlan": "export.plan",
@@ -82,14 +100,18 @@ _HOME = {
     "StudyView": "results.study",
     "TrialRecord": "results.record",
     "best_under": "results.front",
+    "check_fit": "memory",
     "compare_accounts": "memory",
     "create_plan": "export.plan",
     "design_to_yaml": "spec.files",
     "estimate_memory": "memory",
+    "estimate_step_seconds": "memory",
     "explain_memory": "memory",
     "find_nearest": "memory",
     "format_size": "units",
+    "get_board": "boards",
     "get_preset": "spec.presets",
+    "list_boards": "boards",
     "list_studies": "results.study",
     "load_design": "spec.files",
     "load_model": "export.bundle",

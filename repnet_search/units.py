@@ -18,11 +18,15 @@ _SIZE = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*
 _LARGEST_BYTES = 1024 * GIB
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, *, least_bytes: int = 1) -> int:
     """Returns the bytes that a text such as "256KB", "1.5 MiB" or "262144" means.
 
+    Args:
+        text: what was written.
+        least_bytes: 0 where nothing at all is a size too.
+
     Raises:
-        UsageError: the text is not a positive size with a known unit.
+        UsageError: the text is not a size in this range with a known unit.
 
     >>> parse_size("256KB"), parse_size("1.5MB"), parse_size("100kB")
     (262144, 1572864, 100000)
@@ -33,8 +37,9 @@ def parse_size(text: str) -> int:
             f"A size is a number with one of B, KB (1024 bytes), kB (1000), MB, GB, such as 256KB, but got {text!r}."
         )
     size = float(match[1]) * _UNIT_BYTES[match[2]]
-    if not 1 <= size <= _LARGEST_BYTES:
-        raise UsageError(f"A size must be between 1 byte and 1024 GB, but got {text!r}.")
+    if not least_bytes <= size <= _LARGEST_BYTES:
+        least = "1 byte" if least_bytes == 1 else str(least_bytes)
+        raise UsageError(f"A size must be between {least} and 1024 GB, but got {text!r}.")
     return round(size)
 
 

@@ -1,6 +1,7 @@
 """The planned arena suffices: random designs whose whole training step runs inside it, against stock autograd.
 
 python -m studies.arena_execution --designs 200 --controls 24     writes arena_execution.json and .md beside this file
+python -m studies.arena_execution --activation-bits 8 --designs 60 --controls 12             arena_execution_int8.*
 
 Runs from the checkout: its designs are those of tests/designs.py. Weights, parameters and images are random.
 """
@@ -12,6 +13,7 @@ import json
 import multiprocessing
 import platform
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,11 +22,12 @@ import torch
 
 from repnet_search.graph import Schedule, build_graph
 from repnet_search.measure.arena_memory import ArenaViolationError
+from repnet_search.measure.codes import watch_codes
 from repnet_search.measure.execution import GRADIENT_TOLERANCE, Subject, gradient_error, verify_execution
 from repnet_search.measure.forgetting import plan_forgetfully
 from repnet_search.models.input_range import parse_input_range
 from repnet_search.models.weights import BackboneWeights, create_random_weights
-from repnet_search.spec import BackboneSpec, Norm, ResolvedDesign
+from repnet_search.spec import BackboneSpec, Norm, ResolvedDesign, resolve
 from tests.designs import NORMS, random_resolved
 
 CLASSES = 5
@@ -40,13 +43,14 @@ SUBJECTS = (
 )
 
 
-def draw(number: int) -> tuple[ResolvedDesign, int]:
+def draw(number: int, *, bits: int) -> tuple[ResolvedDesign, int]:
     """Returns random design `number` and its micro-batch; every fourth one may have batch norms."""
     random = Random(number)
     kinds = [(spec, resolutions) for spec, resolutions, weight in SUBJECTS for _ in range(weight)]
     backbone, resolutions = kinds[number % len(kinds)]
     norms = (*NORMS, Norm.BATCH) if random.random() < 0.25 else NORMS
     resolved = random_resolved(random, norms=norms, resolutions=resolutions, backbone=backbone)
+    resolved = resolve(resolved.design.model_copy(update={"activation_bits": bits}), clamp_groups=True)
     couples = any(module.norm is Norm.BATCH for module in resolved.modules)
     return resolved, BATCH_NORM_BATCH if couples else random.choice(BATCHES)
 
@@ -57,9 +61,9 @@ def random_weights(resolved: ResolvedDesign, seed: int) -> BackboneWeights:
     return BackboneWeights(tensors, "random", "", parse_input_range("imagenet"))
 
 
-def check(number: int) -> dict[str, Any]:
+def check(number: int, *, bits: int) -> dict[str, Any]:
     """Returns how one design ran in every schedule."""
-    resolved, batch = draw(number)
+    resolved, batch = draw(number, bits=bits)
     weights = random_weights(resolved, number)
     recipe = resolved.design.recipe
     record: dict[str, Any] = {
@@ -88,18 +92,21 @@ def check(number: int) -> dict[str, Any]:
             "idle_tensors": result.idle_parameters,
             "drawn_again": result.seed != number,
         }
+        if bits == 8:
+            record[schedule.value]["code_flips"] = result.code_flips
     return record
 
 
-def control(number: int) -> dict[str, Any]:
+def control(number: int, *, bits: int) -> dict[str, Any]:
     """Returns how many of a design's plans that forget a use and clash are caught; each design has one schedule."""
     schedule = list(Schedule)[number % len(Schedule)]
-    resolved, batch = draw(number)
+    resolved, batch = draw(number, bits=bits)
     weights = random_weights(resolved, number)
     sound = verify_execution(resolved, weights, classes=CLASSES, batch=batch, schedule=schedule, seed=number)
     subject = Subject(resolved, weights, classes=CLASSES, batch=batch, seed=sound.seed)
-    _, exact = subject.autograd(torch.float64)
-    _, expected = subject.autograd(torch.float32)
+    with watch_codes(subject.model) as codes:
+        _, expected = subject.autograd(torch.float32)
+    exact = subject.exact_gradients(codes)
     graph = build_graph(resolved, classes=CLASSES, batch=batch, schedule=schedule)
     clashing, missed = 0, []
     for plan in plan_forgetfully(graph):
@@ -115,10 +122,18 @@ def control(number: int) -> dict[str, Any]:
     return {"number": number, "schedule": schedule.value, "clashing": clashing, "missed": missed}
 
 
-def summarise(checks: list[dict[str, Any]], controls: list[dict[str, Any]]) -> str:
+INT8_TEXT = (
+    "The backbone is int8: its tensors have 1 byte per element in the arena, its arithmetic is that of integers, and "
+    "every code must be that of the int8 RepNet in PyTorch, whose straight-through gradients are the reference. "
+    "Activations get half the range that they have on random images, so that every clamp has something to do. "
+)
+
+
+def summarise(checks: list[dict[str, Any]], controls: list[dict[str, Any]], *, bits: int) -> str:
     """Returns the record as Markdown."""
+    int8 = bits == 8
     lines = [
-        "# The planned arena suffices",
+        "# The planned arena suffices" + ", int8" * int8,
         "",
         f"{len(checks)} random designs, each with its whole training step (forward, backward, update) run inside one "
         "poisoned byte array of exactly the planned size, and compared with stock autograd: random weights, parameters "
@@ -126,12 +141,12 @@ def summarise(checks: list[dict[str, Any]], controls: list[dict[str, Any]]) -> s
         "difference relative to the largest gradient of the same tensor; the tolerance is "
         f"{GRADIENT_TOLERANCE:g}, but never below what float32 resolves (see `gradient_error`). Updated "
         "parameters must equal the update rule's bit for bit. A step is drawn again where its gradients differ and a "
-        "value fell on another side of a ReLU's kink, which another order of summation can do. Written by "
-        "`python -m studies.arena_execution`.",
+        f"value fell on another side of a ReLU's kink, which another order of summation can do. {INT8_TEXT * int8}"
+        f"Written by `python -m studies.arena_execution{' --activation-bits 8' * int8}`.",
         "",
         "| schedule | passed | drawn again | worst gradient error | worst loss error | uses all planned bytes | "
-        "arena = live sum |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "arena = live sum |" + " codes that differ |" * int8,
+        "|---|--:|--:|--:|--:|--:|--:|" + "--:|" * int8,
     ]
     for schedule in Schedule:
         runs = [item[schedule.value] for item in checks]
@@ -141,6 +156,7 @@ def summarise(checks: list[dict[str, Any]], controls: list[dict[str, Any]]) -> s
             f"{max(run['gradient_error'] for run in runs):.1e} | {max(run['loss_error'] for run in runs):.1e} | "
             f"{sum(run['touched_bytes'] == run['arena_bytes'] for run in runs)} | "
             f"{sum(run['arena_bytes'] == run['live_peak_bytes'] for run in runs)} |"
+            + (f" {sum(run['code_flips'] for run in runs)} |" if int8 else "")
         )
     by_backbone: dict[str, int] = {}
     for item in checks:
@@ -194,21 +210,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--designs", type=int, default=200)
     parser.add_argument("--controls", type=int, default=24, help="designs whose plans are made to clash")
+    parser.add_argument("--activation-bits", type=int, choices=(8, 32), default=32)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
+    bits = arguments.activation_bits
     checks, controls = [], []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, mp_context=context, initializer=use_one_thread) as pool:
-        for item in pool.map(check, range(arguments.designs)):
+        for item in pool.map(partial(check, bits=bits), range(arguments.designs)):
             checks.append(item)
             runs = [item[schedule.value] for schedule in Schedule]
             verdict = "passed" if all(run["passed"] for run in runs) else "FAILED"
             worst = max(run["gradient_error"] for run in runs)
             print(f"design {item['number']}: {verdict}, gradient error {worst:.1e}", flush=True)
-        for item in pool.map(control, range(arguments.controls)):
+        for item in pool.map(partial(control, bits=bits), range(arguments.controls)):
             controls.append(item)
             print(f"control {item['number']}: {item}", flush=True)
-    here = Path(__file__).with_suffix(".json")
+    here = Path(__file__).with_name("arena_execution_int8.json" if bits == 8 else "arena_execution.json")
     record = {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -216,7 +234,7 @@ def main() -> None:
         "controls": controls,
     }
     here.write_text(dump(record), encoding="utf-8")
-    summary = summarise(checks, controls)
+    summary = summarise(checks, controls, bits=bits)
     here.with_suffix(".md").write_text(summary, encoding="utf-8")
     print(summary)
 

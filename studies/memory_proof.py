@@ -2,7 +2,7 @@
 
 python -m studies.memory_proof [--designs 1000] [--gradients 200] [--to FILE]
 
-Over three backbones, four resolutions and micro-batches of 1 to 8, every design with every norm, exchange, module and
+Over six backbones, four resolutions and micro-batches of 1 to 8, every design with every norm, exchange, module and
 recipe that a file can say: the bytes that stock PyTorch keeps for the backward pass (account `eager`) and the lean
 runtime keeps (account `arena`) by autograd's hooks, the lean runtime's forward peak by the live-bytes tracker; and of
 the first `--gradients` designs the lean runtime's gradients against stock autograd's, in float64. Exits 1 where one
@@ -38,6 +38,9 @@ BACKBONES = (
     BackboneSpec(),
     BackboneSpec(name="resnet18"),
     BackboneSpec(name="proxylessnas_mobile", last_conv=True),
+    BackboneSpec(name="mobilenet_v3_small", last_conv=True),
+    BackboneSpec(name="mobilenet_v3_large"),
+    BackboneSpec(name="mnasnet"),
 )
 RESOLUTIONS = (32, 48, 64, 96)
 NORMS = (Norm.GROUP, Norm.LAYER, Norm.NONE, Norm.BATCH)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from random import Random
 
-from repnet_search.backbones import get_block_table
 from repnet_search.errors import SpecError
 from repnet_search.spec import (
     BackboneSpec,
@@ -18,6 +17,7 @@ from repnet_search.spec import (
     ResolvedDesign,
     resolve,
 )
+from repnet_search.spec.table import get_table
 
 NORMS = (Norm.GROUP, Norm.LAYER, Norm.NONE)
 BACKBONE = BackboneSpec()
@@ -31,8 +31,8 @@ def random_design(
     backbone: BackboneSpec = BACKBONE,
 ) -> Design:
     """Returns a design that need not be legal: block_input goes with `both` alone."""
-    table = get_block_table(backbone.name, width_mult=backbone.width_mult, last_conv=backbone.last_conv)
-    blocks = sorted(random.sample(range(len(table.blocks)), random.randint(0, 6)))
+    table = get_table(backbone)
+    blocks = sorted(random.sample(range(len(table.blocks)), random.randint(0, min(6, len(table.blocks)))))
     connectors = tuple(
         Connector(
             after_block=block,

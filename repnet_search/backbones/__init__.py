@@ -5,18 +5,21 @@ from repnet_search.backbones.registry import (
     get_block_table,
     has_last_conv,
     has_widths,
+    is_own,
     list_backbones,
 )
-from repnet_search.backbones.table import Activation, Block, BlockTable, Conv
+from repnet_search.backbones.table import Activation, Block, BlockTable, Conv, SqueezeExcite
 
 __all__ = [
     "Activation",
     "Block",
     "BlockTable",
     "Conv",
+    "SqueezeExcite",
     "default_width_mult",
     "get_block_table",
     "has_last_conv",
     "has_widths",
+    "is_own",
     "list_backbones",
 ]

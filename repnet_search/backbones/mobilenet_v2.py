@@ -21,17 +21,17 @@ def create_mobilenet_v2(*, width_mult: float, last_conv: bool) -> BlockTable:
     >>> len(table.blocks), table.feature_channels, table.weight_count + table.bias_count
     (18, 112, 244448)
     """
-    channels = _divisible_by_8(32 * width_mult)
+    channels = divisible_by_8(32 * width_mult)
     blocks = [Block(convs=(_conv("features.0", 0, 3, channels, 3, 2),), residual=False, stage=0, channels=channels)]
     for stage, (expansion, base, count, first_stride) in enumerate(_SETTINGS, start=1):
-        out_channels = _divisible_by_8(base * width_mult)
+        out_channels = divisible_by_8(base * width_mult)
         for repeat in range(count):
             stride = first_stride if repeat == 0 else 1
             key = f"features.{len(blocks)}.conv"
             blocks.append(_inverted_residual(key, channels, out_channels, stride, expansion, stage))
             channels = out_channels
     if last_conv:
-        out_channels = _divisible_by_8(1280 * max(1.0, width_mult))
+        out_channels = divisible_by_8(1280 * max(1.0, width_mult))
         conv = _conv(f"features.{len(blocks)}", 0, channels, out_channels, 1, 1)
         blocks.append(Block(convs=(conv,), residual=False, stage=len(_SETTINGS) + 1, channels=out_channels))
     name = f"mobilenet_v2_w{round(width_mult * 100):03d}{'_last_conv' if last_conv else ''}"
@@ -61,7 +61,7 @@ def _conv(
     )
 
 
-def _divisible_by_8(channels: float) -> int:
+def divisible_by_8(channels: float) -> int:
     """Returns torchvision's rounding: to the nearest multiple of 8, never below 90 % of the request."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * channels else rounded + 8

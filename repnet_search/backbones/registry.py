@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from repnet_search.backbones.mnasnet import create_mnasnet
 from repnet_search.backbones.mobilenet_v2 import create_mobilenet_v2
+from repnet_search.backbones.mobilenet_v3 import create_mobilenet_v3_large, create_mobilenet_v3_small
 from repnet_search.backbones.proxylessnas_mobile import create_proxylessnas_mobile
 from repnet_search.backbones.resnet import create_resnet18, create_resnet34, create_resnet50
 from repnet_search.backbones.table import BlockTable
@@ -24,9 +26,25 @@ class _Backbone:
 
 
 _BACKBONES = {
+    "mnasnet": _Backbone(
+        lambda width_mult, last_conv: create_mnasnet(width_mult=width_mult, last_conv=last_conv),
+        default_width_mult=0.5,
+        has_widths=True,
+        has_last_conv=True,
+    ),
     "mobilenet_v2": _Backbone(
         lambda width_mult, last_conv: create_mobilenet_v2(width_mult=width_mult, last_conv=last_conv),
         default_width_mult=0.35,
+        has_widths=True,
+        has_last_conv=True,
+    ),
+    "mobilenet_v3_large": _Backbone(
+        lambda width_mult, last_conv: create_mobilenet_v3_large(width_mult=width_mult, last_conv=last_conv),
+        has_widths=True,
+        has_last_conv=True,
+    ),
+    "mobilenet_v3_small": _Backbone(
+        lambda width_mult, last_conv: create_mobilenet_v3_small(width_mult=width_mult, last_conv=last_conv),
         has_widths=True,
         has_last_conv=True,
     ),
@@ -78,7 +96,21 @@ def get_block_table(name: str, *, width_mult: float, last_conv: bool) -> BlockTa
     return backbone.create(width_mult, last_conv)
 
 
+def is_own(name: str) -> bool:
+    """Whether a name is a network of the user's own, path/to/file.py:function."""
+    return ".py:" in name
+
+
+def _refuse_own(*_: object) -> BlockTable:
+    raise SpecError(
+        "A backbone of your own must be traced into the design, but this one is not; name it on the command line, "
+        "such as: repnet-search estimate --preset paper --backbone FILE.py:FUNCTION."
+    )
+
+
 def _backbone(name: str) -> _Backbone:
+    if is_own(name):
+        return _Backbone(_refuse_own)
     if name not in _BACKBONES:
         raise SpecError(
             f"The backbone must be one of {', '.join(list_backbones())}, but got {name!r}." + suggest(name, _BACKBONES)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from repnet_search.cli.options import Command, schedule_option
+from repnet_search.cli.own_backbone import cut_option
 
 if TYPE_CHECKING:
-    from repnet_search.graph import Schedule
+    from repnet_search.graph import Schedule, Slopes
     from repnet_search.spec.design import Design
     from repnet_search.spec.resolve import ResolvedDesign
 
-# As in spec/presets.py, which costs too much to import for --help.
+# As in spec/presets.py and spec/target.py, which cost too much to import for --help.
 PRESETS = ("paper", "smallest")
+SLOPES = ("exact", "8bit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,12 @@ def design_options(command: Command) -> Command:
             metavar="WIDTH",
             help="The backbone's width. Default: as 'backbones' lists it.",
         ),
-        click.option("--backbone", metavar="NAME", help="The preset's backbone. Default: mobilenet_v2."),
+        click.option(
+            "--backbone",
+            metavar="NAME",
+            help="The preset's backbone: one of 'backbones', or your own as FILE.py:FUNCTION. Default: mobilenet_v2.",
+        ),
+        cut_option,
         click.option(
             "--preset", metavar="NAME", help=f"Instead of a file: {' or '.join(PRESETS)}, made with the next options."
         ),
@@ -106,8 +113,15 @@ def design_options(command: Command) -> Command:
 
 
 def target_options(command: Command) -> Command:
-    """Adds --classes, --batch and --schedule."""
+    """Adds --classes, --batch, --schedule and --hswish."""
     for option in (
+        click.option(
+            "--hswish",
+            type=click.Choice(SLOPES),
+            default=SLOPES[0],
+            show_default=True,
+            help="How the target keeps the slopes of h-swish and SiLU: their input in 4 bytes, or the slope in 1.",
+        ),
         schedule_option,
         click.option(
             "--batch", type=click.IntRange(1, 4096), default=1, show_default=True, help="Images of a micro-batch."
@@ -118,6 +132,13 @@ def target_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def make_slopes(name: str) -> Slopes:
+    """Returns how slopes are kept, as --hswish names it."""
+    from repnet_search.graph import Slopes
+
+    return Slopes(name)
 
 
 def make_schedule(name: str) -> Schedule:

@@ -25,6 +25,9 @@ def export(
     force: bool,
     storage: str | None,
     data: Path | None,
+    data_root: Path | None,
+    download: bool,
+    data_cache: int,
     proxy_images: int | None,
     skip_broken: bool,
     weights: Path | None,
@@ -50,6 +53,9 @@ def export(
         weights,
         input_range or settings.weights.input_range,
         accelerator,
+        data_root,
+        download,
+        data_cache,
     )
     task = load_task(options, settings.backbone)
     record = export_best(view, task, to, budget_bytes=budget, force=force)

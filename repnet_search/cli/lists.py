@@ -28,6 +28,7 @@ def studies(*, storage: str | None, as_json: bool) -> None:
                 "trained": view.trained_count,
                 "over_budget": view.count(Outcome.OVER_BUDGET),
                 "failed": view.count(Outcome.FAILED),
+                "metric": view.settings.training.metric.label,
                 "best_accuracy": winner.validation_accuracy if winner is not None else None,
             }
         )
@@ -55,18 +56,28 @@ def spaces(*, name: str | None, as_json: bool) -> None:
 
 
 @click.command()
+@click.option(
+    "--resolution",
+    type=click.IntRange(1, 2048),
+    default=224,
+    show_default=True,
+    metavar="PX",
+    help="Of the images that MACs are counted for.",
+)
+@click.option("--last-conv", is_flag=True, help="With the last 1x1 convolution where a backbone has one.")
 @json_option
-def backbones(*, as_json: bool) -> None:
-    """List the backbones at their default width and at width 1, without last 1x1 convolution.
+def backbones(*, resolution: int, last_conv: bool, as_json: bool) -> None:
+    """List the backbones at their default width and at width 1, the classifier left out.
 
-    A connector may sit after every connectable block; the paper's preset has one after each of the paper's blocks.
+    A connector may sit after every connectable block; the paper's preset has one after each of the paper's blocks. In
+    place of a name, --backbone takes a network of your own: FILE.py:FUNCTION, where the function returns an nn.Module.
     """
-    from repnet_search.backbones import default_width_mult, get_block_table, list_backbones
+    from repnet_search.backbones import default_width_mult, get_block_table, has_last_conv, list_backbones
 
     rows: list[dict[str, object]] = []
     for name in list_backbones():
         for width_mult in sorted({default_width_mult(name), 1.0}):
-            table = get_block_table(name, width_mult=width_mult, last_conv=False)
+            table = get_block_table(name, width_mult=width_mult, last_conv=last_conv and has_last_conv(name))
             rows.append(
                 {
                     "backbone": name,
@@ -75,6 +86,7 @@ def backbones(*, as_json: bool) -> None:
                     "connectable_blocks": [i for i, block in enumerate(table.blocks) if not block.is_identity],
                     "paper_blocks": list(table.paper_blocks),
                     "frozen_parameters": table.weight_count + table.bias_count,
+                    "macs": table.count_macs(resolution),
                     "features": table.feature_channels,
                 }
             )
@@ -111,6 +123,8 @@ def _cell(key: str, value: object) -> str:
         return format_size(value)
     if key.endswith("_accuracy"):
         return format_percent(value if isinstance(value, float) else None)
+    if key == "macs" and isinstance(value, int):
+        return f"{value / 1e6:.1f} M"
     return _format_runs(value) if isinstance(value, list) else str(value)
 
 

@@ -13,7 +13,9 @@ import click
 
 from repnet_search import __version__
 from repnet_search.cli.best import best
+from repnet_search.cli.boards import boards
 from repnet_search.cli.dashboard import dashboard
+from repnet_search.cli.data import data
 from repnet_search.cli.estimate import estimate
 from repnet_search.cli.evaluate import evaluate
 from repnet_search.cli.export import export
@@ -36,7 +38,23 @@ def cli(*, debug: bool) -> None:
     """
 
 
-COMMANDS = (run, best, train, estimate, plan, verify, profile, export, evaluate, dashboard, studies, spaces, backbones)
+COMMANDS = (
+    run,
+    best,
+    train,
+    estimate,
+    plan,
+    verify,
+    profile,
+    export,
+    evaluate,
+    dashboard,
+    studies,
+    spaces,
+    backbones,
+    boards,
+    data,
+)
 for command in COMMANDS:
     cli.add_command(command)
 

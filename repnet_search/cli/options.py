@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from repnet_search.cli.own_backbone import cut_option, make_own_backbone, requested_cut
 from repnet_search.errors import UsageError
 from repnet_search.units import parse_size
 
@@ -16,47 +17,110 @@ if TYPE_CHECKING:
 
 # As in spec/target.py, which costs too much to import for --help.
 SCHEDULES = ("layer", "inplace", "streamed")
+# As in spec/training.py, likewise.
+METRICS = ("accuracy", "balanced_accuracy")
+# As in data/known_sets.py, likewise.
+KNOWN_SETS = (
+    "cifar10",
+    "cifar100",
+    "dtd",
+    "fashion_mnist",
+    "fgvc_aircraft",
+    "flowers102",
+    "food101",
+    "gtsrb",
+    "imagenette",
+    "kmnist",
+    "mnist",
+    "oxford_iiit_pet",
+    "stl10",
+    "svhn",
+)
+
+_PRETRAINED = "repnet_search.pretrained"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Size(click.ParamType[int]):
-    """A size in bytes, such as 256KB."""
+    """A size in bytes, such as 256KB; with `zero`, also 0."""
 
     name = "SIZE"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self.zero = zero
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Returns the bytes."""
         try:
-            return value if isinstance(value, int) else parse_size(str(value))
+            return value if isinstance(value, int) else parse_size(str(value), least_bytes=0 if self.zero else 1)
         except UsageError as error:
             self.fail(str(error), param, ctx)
 
 
 def data_options(command: Command) -> Command:
-    """Adds --data, --proxy-images and --skip-broken."""
+    """Adds --data, --data-root, --download, --proxy-images, --skip-broken and --data-cache."""
+    proxy_images = click.option(
+        "--proxy-images",
+        type=click.IntRange(min=2),
+        metavar="N",
+        help="Use N images for training and validation together.",
+    )
+    return source_options(proxy_images(command))
+
+
+def source_options(command: Command) -> Command:
+    """Adds --data, --data-root, --download, --skip-broken and --data-cache."""
     for option in (
-        click.option("--skip-broken", is_flag=True, help="Leave out files that are no readable image, and count them."),
         click.option(
-            "--proxy-images",
-            type=click.IntRange(min=2),
-            metavar="N",
-            help="Use N images for training and validation together.",
+            "--data-cache",
+            type=Size(zero=True),
+            default="2GB",
+            show_default=True,
+            help="Keep decoded images on disk up to this size; 0 keeps none.",
         ),
+        click.option("--skip-broken", is_flag=True, help="Leave out files that are no readable image, and count them."),
+    ):
+        command = option(command)
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        metavar="SOURCE",
+        help="Images: a folder with a folder per class, perhaps below train/, val/ and test/; an .npz file with images "
+        "and labels; or, with --data-root, cifar10 or another published data set. "
+        "Default: the embedded handwritten digits.",
+    )(known_set_options(command))
+
+
+def known_set_options(command: Command) -> Command:
+    """Adds --data-root and --download."""
+    for option in (
+        click.option("--download", is_flag=True, help="Fetch the data set into --data-root where it is missing there."),
         click.option(
-            "--data",
+            "--data-root",
             type=click.Path(path_type=Path),
             metavar="DIR",
-            help="Images in folders by class, with or without train/ and val/ or test/. "
-            "Default: the embedded handwritten digits.",
+            help=f"The folder that holds published data sets as torchvision lays them out: {', '.join(KNOWN_SETS)}.",
         ),
     ):
         command = option(command)
     return command
 
 
+def metric_option(command: Command) -> Command:
+    """Adds --metric."""
+    return click.option(
+        "--metric",
+        type=click.Choice(METRICS),
+        default=METRICS[0],
+        show_default=True,
+        help="What counts: the share of images put into their class, or its mean over the classes, small ones as much "
+        "as large ones.",
+    )(command)
+
+
 def weights_options(command: Command) -> Command:
-    """Adds --weights, --input-range and --accelerator."""
+    """Adds --weights, --pretrained, --input-range and --accelerator."""
     for option in (
         click.option(
             "--accelerator",
@@ -72,19 +136,43 @@ def weights_options(command: Command) -> Command:
             "Default: what the weights file says, else imagenet.",
         ),
         click.option(
+            "--pretrained",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_remember_pretrained,
+            help="Instead of --weights: torchvision's own ImageNet weights, downloaded once.",
+        ),
+        click.option(
             "--weights",
             type=click.Path(path_type=Path),
+            callback=_choose_weights,
             metavar="FILE",
-            help="The backbone's weights as safetensors with the key names of its origin (torchvision, ProxylessNAS). "
-            "Default: the embedded ones.",
+            help="The backbone's weights as safetensors with the key names of its origin (torchvision, ProxylessNAS, "
+            "your own module). Default: the embedded ones, or those that your own function makes.",
         ),
     ):
         command = option(command)
     return command
 
 
+def _remember_pretrained(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[_PRETRAINED] = value
+
+
+def _choose_weights(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
+    """Returns the file of --weights, or with --pretrained what stands for torchvision's own weights."""
+    if not ctx.meta[_PRETRAINED]:
+        return value
+    from repnet_search.models.weights import PRETRAINED
+
+    if value is not None:
+        raise UsageError("Weights are --weights FILE or --pretrained, but got both; leave one out.")
+    return PRETRAINED
+
+
 def backbone_options(command: Command) -> Command:
-    """Adds --backbone, --width-mult and --last-conv."""
+    """Adds --backbone, --width-mult, --last-conv and --cut."""
     for option in (
         click.option(
             "--last-conv/--no-last-conv",
@@ -103,11 +191,11 @@ def backbone_options(command: Command) -> Command:
             default="mobilenet_v2",
             show_default=True,
             metavar="NAME",
-            help="The frozen backbone, one of 'backbones'.",
+            help="The frozen backbone: one of 'backbones', or your own as FILE.py:FUNCTION, which is run.",
         ),
     ):
         command = option(command)
-    return command
+    return cut_option(command)
 
 
 def storage_option(command: Command) -> Command:
@@ -141,10 +229,16 @@ def make_backbone(name: str, width_mult: float | None, *, last_conv: bool) -> Ba
     """Returns the backbone that the options name; None is its default width.
 
     Raises:
-        SpecError: there is no such backbone, or no such width.
+        SpecError: there is no such backbone, or no such width, or the user's own cannot be traced.
+        UsageError: --cut for a backbone that is not the user's own.
     """
+    from repnet_search.backbones import is_own
     from repnet_search.spec.design import BackboneSpec
     from repnet_search.spec.files import validate_spec
 
+    if is_own(name):
+        return make_own_backbone(name, width_mult, last_conv=last_conv)
+    if requested_cut():
+        raise UsageError(f"--cut is for a backbone of your own, FILE.py:FUNCTION, but got {name}; leave it out.")
     width = {} if width_mult is None else {"width_mult": width_mult}
     return validate_spec(BackboneSpec, {"name": name, **width, "last_conv": last_conv}, source="backbone")

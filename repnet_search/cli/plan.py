@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from repnet_search.cli.design_options import DesignChoice, design_options, make_schedule, target_options
+from repnet_search.cli.design_options import DesignChoice, design_options, make_schedule, make_slopes, target_options
+from repnet_search.cli.limit_options import DeviceChoice, board_option, reserve_option
 
 STDOUT = Path("-")
 
@@ -14,6 +15,8 @@ STDOUT = Path("-")
 @click.command()
 @design_options
 @target_options
+@board_option
+@reserve_option
 @click.option(
     "--json",
     "json_file",
@@ -39,12 +42,16 @@ def plan(
     classes: int,
     batch: int,
     schedule: str,
+    hswish: str,
+    board: str | None,
+    reserve: int | None,
     json_file: Path | None,
     c_header: Path | None,
 ) -> None:
     """Write the memory plan of a design: offset, size and lifetime of every buffer, and the operators in order.
 
-    It is a plan, not a trainer: it holds no kernels and no weights.
+    For a --board, with the region of RAM in which each buffer and each parameter lies. It is a plan, not a trainer:
+    it holds no kernels and no weights.
     """
     import json
     import sys
@@ -52,14 +59,29 @@ def plan(
     from repnet_search.errors import UsageError
     from repnet_search.export.plan import create_plan, plan_to_json
     from repnet_search.export.plan_header import plan_to_c_header
+    from repnet_search.memory import check_backbone_fits
     from repnet_search.spec.files import save_text
     from repnet_search.units import format_size
 
     if json_file is None and c_header is None:
         raise UsageError("A plan is written to files, but none is named; give --json FILE, --c-header FILE, or both.")
+    if board is None and reserve is not None:
+        raise UsageError("--reserve keeps part of a board's RAM free; give --board too.")
+    device = DeviceChoice(None, board, reserve, None).create()
     choice = DesignChoice(design, preset, backbone, width_mult, last_conv, resolution, activation_bits)
     resolved = choice.resolve()
-    made = create_plan(resolved, classes=classes, batch=batch, schedule=make_schedule(schedule))
+    limits = device.limits if device is not None else None
+    if limits is not None:
+        bits = [resolved.design.activation_bits]
+        check_backbone_fits(resolved.design.backbone, activation_bits=bits, limits=limits, classes=classes)
+    made = create_plan(
+        resolved,
+        classes=classes,
+        batch=batch,
+        schedule=make_schedule(schedule),
+        slopes=make_slopes(hswish),
+        limits=limits,
+    )
     if c_header is not None:
         save_text(c_header, plan_to_c_header(made))
     if json_file is not None:
@@ -69,10 +91,17 @@ def plan(
         else:
             save_text(json_file, text + "\n")
     memory = made.memory
+    out = sys.stderr if json_file == STDOUT else sys.stdout
     print(
         f"Plan of design {resolved.short_id}: {len(made.buffers)} buffers and {len(made.ops)} operators in an arena of "
         f"{format_size(memory.arena_bytes)} (schedule {memory.schedule.value}, micro-batch {memory.batch}); "
         f"{format_size(memory.ram_bytes)} with parameters and their state (recipe "
         f"{resolved.design.recipe.optimizer.value} ×{resolved.design.recipe.accumulate}).",
-        file=sys.stderr if json_file == STDOUT else sys.stdout,
+        file=out,
     )
+    if made.regions:
+        used = ", ".join(
+            f"{format_size(region.used_bytes)} of {region.name}'s {format_size(region.size_bytes)}"
+            for region in made.regions
+        )
+        print(f"It takes {used}.", file=out)

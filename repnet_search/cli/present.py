@@ -15,21 +15,27 @@ from repnet_search.backbones import has_last_conv, has_widths
 from repnet_search.cli.render import (
     comparison_table,
     create_console,
+    describe_imbalance,
+    flash_line,
     format_percent,
     front_table,
     memory_bars,
 )
 from repnet_search.data import Split
+from repnet_search.data.summary import measure_imbalance
+from repnet_search.memory.fit import describe_regions
 from repnet_search.results.front import best_under, count_trained, pareto_front
 from repnet_search.results.record import BASELINES, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import StudyView, dump_record
 from repnet_search.search.finish import SearchResult
 from repnet_search.spec.study import StudySpec
+from repnet_search.spec.training import Metric
 from repnet_search.training.task import Task
 from repnet_search.units import KIB, format_size
 
 FEW_VALIDATION_IMAGES = 100
+UNEQUAL_RATIO = 1.5
 
 
 class RunPresenter:
@@ -67,6 +73,15 @@ class RunPresenter:
             f"seed {settings.training.seed}, on {self.task.device.type} by {self.workers} "
             f"worker{'' if self.workers == 1 else 's'}",
         }
+        imbalance = measure_imbalance(source.classes, source.class_counts(Split.TRAIN))
+        if imbalance.ratio >= UNEQUAL_RATIO:
+            lines["classes"] = describe_imbalance(imbalance)
+        if settings.training.metric is not Metric.ACCURACY:
+            lines["metric"] = f"{settings.training.metric.label}: accuracies below are means over the classes"
+        if settings.board is not None:
+            lines["board"] = f"{settings.board}, left of its RAM: {describe_regions(settings.limits.regions)}"
+        if settings.flash_bytes is not None:
+            lines["flash"] = f"{format_size(settings.flash_bytes)} for frozen weights, code and trained weights"
         validation = source.count(Split.VALIDATION)
         if validation < FEW_VALIDATION_IMAGES:
             lines["note"] = (
@@ -125,15 +140,18 @@ class RunPresenter:
             print(json.dumps(self._as_json(result), indent=2, ensure_ascii=False))
             return
         console, view, winner = self.console, result.view, result.winner
+        metric = view.settings.training.metric
         console.print(self._funnel(view))
         console.print()
-        console.print(front_table(pareto_front(view.records), winner=winner))
+        console.print(front_table(pareto_front(view.records), winner=winner, metric=metric))
         accuracy = format_percent(winner.validation_accuracy)
-        console.print(f"\nWinner {winner.short_id}: {accuracy} on validation", style="bold")
+        console.print(f"\nWinner {winner.short_id}: {accuracy} {metric.of('on validation')}", style="bold")
         for line in memory_bars(winner.terms, budget_bytes=view.settings.budget_bytes):
             console.print(line)
+        for line in flash_line(winner.flash_bytes, limit_bytes=view.settings.flash_bytes):
+            console.print(line)
         console.print()
-        console.print(comparison_table(result.compared, dict(view.tested)))
+        console.print(comparison_table(result.compared, dict(view.tested), metric=metric))
         console.print(f"\nThe winner is in {study_folder(view.name) / 'best.yaml'}. Next:", soft_wrap=True)
         for command in self._next_commands(view, winner, storage):
             console.print(f"  repnet-search {command}", soft_wrap=True)

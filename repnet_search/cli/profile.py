@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from repnet_search.cli.options import Size, backbone_options, json_option, make_backbone, schedule_option
+from repnet_search.cli.limit_options import DeviceChoice, device_options
+from repnet_search.cli.options import backbone_options, json_option, make_backbone, schedule_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,7 +20,7 @@ _BAR_WIDTH = 40
 
 
 @click.command()
-@click.option("--budget", required=True, type=Size(), help="Training memory that a design may take, such as 256KB.")
+@device_options(budget_help="Training memory that a design may take, such as 256KB.")
 @click.option(
     "--space", default="default", show_default=True, metavar="FILE", help="A search space: a file, or one of 'spaces'."
 )
@@ -40,7 +41,10 @@ _BAR_WIDTH = 40
 @json_option
 def profile(
     *,
-    budget: int,
+    budget: int | None,
+    board: str | None,
+    reserve: int | None,
+    flash: int | None,
     space: str,
     classes: int,
     samples: int,
@@ -59,20 +63,28 @@ def profile(
     """
     import json
 
+    from repnet_search.memory import check_backbone_fits
     from repnet_search.search.batch import SpaceMemory
     from repnet_search.search.profile import profile_space
     from repnet_search.search.space import SearchSpace
     from repnet_search.spec.bundled import load_space
     from repnet_search.spec.target import Schedule
 
+    device = DeviceChoice(budget, board, reserve, flash).require()
     if plot is not None:
         from repnet_search.report.memory_plot import check_plot_path
         from repnet_search.report.profile_plot import save_profile_plot
 
         check_plot_path(plot)
     search_space = SearchSpace(load_space(space), make_backbone(backbone, width_mult, last_conv=last_conv))
+    check_backbone_fits(
+        search_space.backbone,
+        activation_bits=search_space.spec.activation_bits,
+        limits=device.limits,
+        classes=classes,
+    )
     memory = SpaceMemory(search_space, classes=classes, schedule=Schedule(schedule))
-    result = profile_space(memory, budget_bytes=budget, samples=samples, seed=seed)
+    result = profile_space(memory, limits=device.limits, samples=samples, seed=seed)
     if plot is not None:
         save_profile_plot(result, plot, title=f"{space} on {search_space.table.name}")
     if as_json:
@@ -93,7 +105,7 @@ def _print_profile(result: SpaceProfile, *, title: str, schedule: str) -> None:
         fitting += f" ± {196 * result.share_error:.2f} (95 %)"
     lines = {
         "combinations": f"{result.combinations:,} of choices, {how}; several may mean the same design",
-        "fit": f"{fitting} within {format_size(result.budget_bytes)}",
+        "fit": f"{fitting} within {format_size(result.budget_bytes)}{_describe_limits(result)}",
         "smallest": f"{format_size(result.smallest.ram_bytes)}: {_describe(result.smallest)}",
         "largest": f"{format_size(result.largest.ram_bytes)}: {_describe(result.largest)}",
     }
@@ -106,6 +118,16 @@ def _print_profile(result: SpaceProfile, *, title: str, schedule: str) -> None:
         console.print(f"  {name:<14}{text}", soft_wrap=True)
     console.print(_histogram(result))
     console.print(_driver_table(result.drivers[:_SHOWN_DRIVERS]))
+
+
+def _describe_limits(result: SpaceProfile) -> str:
+    """Returns what a design must fit beside the budget: flash, and the regions of RAM."""
+    from repnet_search.units import format_size
+
+    flash = f" and {format_size(result.flash_bytes)} of flash" if result.flash_bytes is not None else ""
+    if result.placed_share is None:
+        return flash
+    return f"{flash}; {100 * result.placed_share:.0f} % of these go into the regions of the RAM (of those tried)"
 
 
 def _describe(extreme: Extreme) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -11,7 +12,11 @@ from rich.text import Text
 
 from repnet_search.results.record import TrialRecord
 from repnet_search.spec.design import Design
+from repnet_search.spec.training import Metric
 from repnet_search.units import format_size
+
+if TYPE_CHECKING:
+    from repnet_search.data.summary import Imbalance  # torch, which an estimate needs not
 
 _BAR_WIDTH = 32
 _EXCHANGE_SIGNS = {"both": "⇄", "to_backbone": "→", "to_repnet": "←"}
@@ -46,14 +51,27 @@ def describe_recipe(design: Design) -> str:
     return f"{recipe.optimizer.value} ×{recipe.accumulate}, lr {recipe.lr:g}"
 
 
-def front_table(records: Iterable[TrialRecord], *, winner: TrialRecord | None) -> Table:
+def describe_imbalance(found: Imbalance) -> str:
+    """Returns how many training images the classes have."""
+    if found.least == found.most:
+        return f"none: each class has {found.most} training images"
+    return (
+        f"{found.least} ({found.smallest}) to {found.most} ({found.largest}) training images per class, "
+        f"{found.ratio:.3g} : 1"
+    )
+
+
+def front_table(
+    records: Iterable[TrialRecord], *, winner: TrialRecord | None, metric: Metric = Metric.ACCURACY
+) -> Table:
     """Returns the Pareto front as a table, least memory first; the winner is marked."""
-    table = Table(title="Pareto front: validation accuracy against training memory", title_justify="left", box=None)
+    title = f"Pareto front: validation {metric.label} against training memory"
+    table = Table(title=title, title_justify="left", box=None)
     for heading, justify in (
         ("", "left"),
         ("design", "left"),
         ("memory", "right"),
-        ("accuracy", "right"),
+        (metric.label, "right"),
         ("px", "right"),
         ("parameters", "right"),
         ("recipe", "left"),
@@ -80,24 +98,35 @@ def memory_bars(terms: Sequence[tuple[str, int]], *, budget_bytes: int | None) -
     """Returns a bar per memory term against the budget (against their sum where there is none)."""
     total = sum(size for _, size in terms)
     whole = budget_bytes or total
-    lines = [_bar_line(name, size, whole) for name, size in terms]
+    lines = [bar_line(name, size_bytes=size, whole_bytes=whole) for name, size in terms]
     share = f" of {format_size(budget_bytes)}" if budget_bytes is not None else ""
     lines.append(Text(f"  {'training memory':<22}{format_size(total):>12}{share}", style="bold"))
     return lines
 
 
-def _bar_line(name: str, size: int, whole: int) -> Text:
-    filled = min(_BAR_WIDTH, round(_BAR_WIDTH * size / whole))
-    line = Text(f"  {name:<22}{format_size(size):>12}  ")
+def bar_line(name: str, *, size_bytes: int, whole_bytes: int) -> Text:
+    """Returns a size with its bar and its share of a whole."""
+    filled = min(_BAR_WIDTH, round(_BAR_WIDTH * size_bytes / whole_bytes))
+    line = Text(f"  {name:<22}{format_size(size_bytes):>12}  ")
     line.append("█" * filled, style="cyan")
     line.append("·" * (_BAR_WIDTH - filled), style="dim")
-    line.append(f" {100 * size / whole:5.1f} %")
+    line.append(f" {100 * size_bytes / whole_bytes:5.1f} %")
     return line
 
 
-def comparison_table(compared: Sequence[tuple[str, TrialRecord]], tested: dict[str, float]) -> Table:
-    """Returns the compared designs with their validation and test accuracy."""
-    table = Table(title="On the test images", title_justify="left", box=None)
+def flash_line(size_bytes: int | None, *, limit_bytes: int | None) -> list[Text]:
+    """Returns a line for a design's flash against its limit; none where there is no limit."""
+    if size_bytes is None or limit_bytes is None:
+        return []
+    return [Text(f"  {'flash':<22}{format_size(size_bytes):>12} of {format_size(limit_bytes)}", style="bold")]
+
+
+def comparison_table(
+    compared: Sequence[tuple[str, TrialRecord]], tested: dict[str, float], *, metric: Metric = Metric.ACCURACY
+) -> Table:
+    """Returns the compared designs with their accuracy on the validation and the test images."""
+    title = "On the test images" + (f" ({metric.label})" if metric is not Metric.ACCURACY else "")
+    table = Table(title=title, title_justify="left", box=None)
     table.add_column("")
     for heading in ("memory", "validation", "test"):
         table.add_column(heading, justify="right")

@@ -100,8 +100,10 @@ def account_meanings() -> Iterator[str]:
 
 
 def ways_out_lines(ways_out: WaysOut) -> Iterator[str]:
-    """Yields by how much a design is over its budget, and what would fit."""
-    yield f"  {format_size(ways_out.excess_bytes)} over the budget"
+    """Yields by how much a design is over its budget, or what else it has no room in, and what would fit."""
+    over_ram = ways_out.fit.ram_excess_bytes > 0
+    excess = format_size(ways_out.fit.excess_bytes)
+    yield f"  {excess} over the budget" if over_ram else f"  it {ways_out.fit.problem}"
     if not ways_out.nearest:
         least = format_size(ways_out.least_bytes)
         yield f"  no design on this backbone fits: the last layer alone, int8, with small images needs {least}"
@@ -125,7 +127,13 @@ def explanation_to_json(
 ) -> dict[str, Any]:
     """Returns all that is known of a design's training memory; `nearest` is null where nothing had to be looked for."""
     memory, design = explained.estimate, explained.resolved.design
-    account = dataclasses.asdict(memory) | {"ram_bytes": memory.ram_bytes, "terms": dict(memory.terms)}
+    account = dataclasses.asdict(memory) | {
+        "ram_bytes": memory.ram_bytes,
+        "terms": dict(memory.terms),
+        "flash_bytes": memory.flash_bytes,
+        "flash_terms": dict(memory.flash.terms),
+        "float_macs": memory.float_macs,
+    }
     return {
         "design_id": explained.resolved.id,
         "account": "arena",
@@ -137,7 +145,8 @@ def explanation_to_json(
         "accounts": [_figure_to_json(figure) for figure in figures],
         "blocks": [dataclasses.asdict(place) for place in explained.places],
         "budget_bytes": budget_bytes,
-        "over_budget_bytes": 0 if ways_out is None else ways_out.excess_bytes,
+        "over_budget_bytes": 0 if ways_out is None else max(0, ways_out.fit.ram_excess_bytes),
+        "over_flash_bytes": 0 if ways_out is None else max(0, ways_out.fit.flash_excess_bytes or 0),
         "nearest": None if ways_out is None else [_nearest_to_json(item) for item in ways_out.nearest],
         "fitting_schedules": {} if ways_out is None else dict(ways_out.schedules),
         "design": design.model_dump(mode="json", exclude_none=True),

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from repnet_search.cli.limit_options import Device, DeviceChoice, device_options
 from repnet_search.cli.options import (
-    Size,
     backbone_options,
     data_options,
     json_option,
     make_backbone,
+    metric_option,
     schedule_option,
     storage_option,
     weights_options,
@@ -30,10 +31,14 @@ SHARE_SAMPLES = 1000
 
 
 @click.command()
-@click.option("--budget", type=Size(), required=True, help="Training memory that a design may take, such as 256KB.")
-@click.option("--reserve", type=Size(), default=None, help="Part of the budget to keep free for stack and runtime.")
+@device_options(budget_help="Training memory that a design may take, such as 256KB.")
 @click.option("--space", metavar="FILE", help="The search space: a YAML file, or the name of one of 'spaces'.")
 @click.option("--resolution", type=click.IntRange(8, 2048), metavar="PX", help="The only image size to search at.")
+@click.option(
+    "--activation-bits",
+    type=click.Choice(["32", "8"]),
+    help="Of the frozen backbone, instead of what the space says; 8 computes as a microcontroller does.",
+)
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
@@ -70,6 +75,7 @@ SHARE_SAMPLES = 1000
     show_default=True,
     help="Of the training and the search; never of the splits.",
 )
+@metric_option
 @click.option("--study", metavar="NAME", help="The study's name. Default: made of data, budget and settings.")
 @schedule_option
 @storage_option
@@ -79,20 +85,27 @@ SHARE_SAMPLES = 1000
 @json_option
 def run(
     *,
-    budget: int,
+    budget: int | None,
+    board: str | None,
     reserve: int | None,
+    flash: int | None,
     space: str | None,
     resolution: int | None,
+    activation_bits: str | None,
     trials: int,
     timeout: float | None,
     epochs: int,
     views: int,
     workers: int | None,
     seed: int,
+    metric: str,
     study: str | None,
     schedule: str,
     storage: str | None,
     data: Path | None,
+    data_root: Path | None,
+    download: bool,
+    data_cache: int,
     proxy_images: int | None,
     skip_broken: bool,
     backbone: str,
@@ -113,6 +126,7 @@ def run(
 
     from repnet_search.cli.present import RunPresenter
     from repnet_search.errors import UsageError
+    from repnet_search.memory import check_backbone_fits
     from repnet_search.results.storage import open_storage, study_folder
     from repnet_search.results.study import RecordReader
     from repnet_search.search.feasible import FeasibleSpace
@@ -121,22 +135,24 @@ def run(
     from repnet_search.search.space import SearchSpace
     from repnet_search.search.study import open_study
     from repnet_search.search.workers import Job, run_workers
-    from repnet_search.spec.training import TrainingSpec
+    from repnet_search.spec.training import Metric, TrainingSpec
     from repnet_search.training.task import TaskOptions, load_task
 
     if timeout is not None and not math.isfinite(timeout):
         raise UsageError(f"--timeout must be a number of seconds, but got {timeout}.")
+    device = DeviceChoice(budget, board, reserve, flash).require()
     limits = Limits(trials=trials, deadline=time.time() + timeout if timeout is not None else None)
     backbone_spec = make_backbone(backbone, width_mult, last_conv=last_conv)
-    space_spec = _load_space(space, resolution)
+    space_spec = _load_space(space, resolution, activation_bits)
+    check_backbone_fits(backbone_spec, activation_bits=space_spec.activation_bits, limits=device.limits)
     search_space = SearchSpace(space_spec, backbone_spec)
-    options = TaskOptions(data, proxy_images, skip_broken, weights, input_range, accelerator)
-    task = load_task(options, backbone_spec)
-    training = TrainingSpec(epochs=epochs, views=views, seed=seed)
-    settings = _settings(budget, reserve or 0, backbone_spec, task, space_spec, training, proxy_images, schedule)
-    feasible = FeasibleSpace(
-        search_space, budget_bytes=settings.available_bytes, classes=task.classes, schedule=settings.schedule
+    options = TaskOptions(
+        data, proxy_images, skip_broken, weights, input_range, accelerator, data_root, download, data_cache
     )
+    task = load_task(options, backbone_spec)
+    training = TrainingSpec(epochs=epochs, views=views, seed=seed, metric=Metric(metric))
+    settings = _settings(device, backbone_spec, task, space_spec, training, proxy_images, schedule)
+    feasible = FeasibleSpace(search_space, limits=settings.limits, classes=task.classes, schedule=settings.schedule)
     feasible.check_attainable()
     name = study or default_name(settings)
     study_folder(name)  # refuses what is no name, before the storage is made
@@ -188,20 +204,24 @@ def default_name(settings: StudySpec) -> str:
 
     data = re.sub(r"[^A-Za-z0-9_-]+", "-", settings.data.name).strip("-_") or "data"
     size = format_size(settings.budget_bytes).replace(" ", "").removesuffix("iB").replace(".0", "") + "B"
-    return f"{data[:40]}-{size}-{settings.digest}"
+    return f"{data[:40]}-{settings.board or size}-{settings.digest}"
 
 
-def _load_space(space: str | None, resolution: int | None) -> SpaceSpec:
-    """Returns the search space; --resolution overrides the file."""
+def _load_space(space: str | None, resolution: int | None, activation_bits: str | None) -> SpaceSpec:
+    """Returns the search space; --resolution and --activation-bits override the file."""
     from repnet_search.spec.bundled import load_space
 
     spec = load_space(space or "default")
-    return spec.model_copy(update={"resolution": (resolution,)}) if resolution is not None else spec
+    changes: dict[str, object] = {}
+    if resolution is not None:
+        changes["resolution"] = (resolution,)
+    if activation_bits is not None:
+        changes["activation_bits"] = (int(activation_bits),)
+    return spec.model_copy(update=changes)
 
 
 def _settings(
-    budget_bytes: int,
-    reserve_bytes: int,
+    device: Device,
     backbone: BackboneSpec,
     task: Task,
     space: SpaceSpec,
@@ -209,16 +229,15 @@ def _settings(
     proxy_images: int | None,
     schedule: str,
 ) -> StudySpec:
-    from repnet_search.errors import UsageError
     from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec
     from repnet_search.spec.target import Schedule
 
-    if reserve_bytes >= budget_bytes:
-        raise UsageError("--reserve must be less than --budget.")
     weights, source = task.weights, task.source
     return StudySpec(
-        budget_bytes=budget_bytes,
-        reserve_bytes=reserve_bytes,
+        budget_bytes=device.ram_bytes,
+        reserve_bytes=device.reserve_bytes,
+        flash_bytes=device.limits.flash_bytes,
+        board=device.board.name if device.board is not None else None,
         schedule=Schedule(schedule),
         backbone=backbone,
         weights=WeightsSpec(name=weights.name, sha256=weights.sha256, input_range=weights.input_range.text),

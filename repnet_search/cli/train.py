@@ -6,17 +6,19 @@ from pathlib import Path
 
 import click
 
-from repnet_search.cli.options import Size, data_options, json_option, weights_options
+from repnet_search.cli.limit_options import DeviceChoice, device_options
+from repnet_search.cli.options import data_options, json_option, metric_option, weights_options
 
 
 @click.command()
 @click.argument("design", type=click.Path(path_type=Path), metavar="DESIGN.yaml")
-@click.option("--budget", type=Size(), help="Refuse to train what needs more (exit code 3).")
+@device_options(budget_help="Refuse to train what needs more (exit code 3).")
 @click.option("--epochs", type=click.IntRange(1, 10_000), default=None, help="Passes over the views. Default: as run.")
 @click.option(
     "--views", type=click.IntRange(1, 64), default=None, help="Views of each training image. Default: as run."
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the training.")
+@metric_option
 @click.option("--to", type=click.Path(path_type=Path), metavar="DIR", help="Write the trained design as a bundle.")
 @click.option("--force", is_flag=True, help="Replace the folder of --to.")
 @data_options
@@ -26,12 +28,19 @@ def train(
     *,
     design: Path,
     budget: int | None,
+    board: str | None,
+    reserve: int | None,
+    flash: int | None,
     epochs: int | None,
     views: int | None,
     seed: int,
+    metric: str,
     to: Path | None,
     force: bool,
     data: Path | None,
+    data_root: Path | None,
+    download: bool,
+    data_cache: int,
     proxy_images: int | None,
     skip_broken: bool,
     weights: Path | None,
@@ -46,49 +55,67 @@ def train(
 
     from repnet_search.cli.estimate import print_estimate
     from repnet_search.cli.render import create_console, format_percent
+    from repnet_search.cli.render_device import device_to_json
     from repnet_search.errors import OverBudgetError, RepnetSearchError
     from repnet_search.export.bundle import save_bundle
-    from repnet_search.memory import estimate_memory
+    from repnet_search.memory import check_backbone_fits, check_fit, explain_memory
     from repnet_search.spec.files import load_design
     from repnet_search.spec.resolve import resolve
-    from repnet_search.spec.training import TrainingSpec
+    from repnet_search.spec.training import Metric, TrainingSpec
     from repnet_search.training.proxy import measure_test_accuracy, train_design
     from repnet_search.training.task import TaskOptions, load_task
-    from repnet_search.units import format_size
 
+    device = DeviceChoice(budget, board, reserve, flash).create()
     resolved = resolve(load_design(design))
+    if device is not None:
+        bits = [resolved.design.activation_bits]
+        check_backbone_fits(resolved.design.backbone, activation_bits=bits, limits=device.limits)
     if to is not None and to.exists() and not force:
         raise RepnetSearchError(f"The folder {to} exists already; name another one, or replace it with --force.")
-    options = TaskOptions(data, proxy_images, skip_broken, weights, input_range, accelerator)
+    options = TaskOptions(
+        data, proxy_images, skip_broken, weights, input_range, accelerator, data_root, download, data_cache
+    )
     task = load_task(options, resolved.design.backbone)
-    memory = estimate_memory(resolved, classes=task.classes)
-    if budget is not None and memory.ram_bytes > budget:
+    explained = explain_memory(resolved, classes=task.classes)
+    memory = explained.estimate
+    fit = check_fit(explained, device.limits) if device is not None else None
+    if fit is not None and not fit.fits:
         raise OverBudgetError(
-            f"Design {resolved.short_id} needs {format_size(memory.ram_bytes)}, more than the budget of "
-            f"{format_size(budget)}; largest part: {memory.peak_place}. It was not trained."
+            f"Design {resolved.short_id} {fit.problem}; largest part of the memory: {memory.peak_place}. It was not "
+            "trained."
         )
     changes = {name: value for name, value in (("epochs", epochs), ("views", views)) if value is not None}
-    training = TrainingSpec(seed=seed).model_copy(update=changes)
+    training = TrainingSpec(seed=seed, metric=Metric(metric)).model_copy(update=changes)
     console = create_console(stderr=True)
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("training", total=training.epochs)
         model, result = train_design(
             resolved, task, training, on_epoch=lambda epoch, _: progress.update(bar, completed=epoch)
         )
-    test_accuracy = measure_test_accuracy(model, task, resolution=resolved.design.resolution)
-    accuracies = {"validation": result.validation_accuracy, "test": test_accuracy}
+    resolution = resolved.design.resolution
+    test_accuracy = measure_test_accuracy(model, task, resolution=resolution, metric=training.metric)
+    named = training.metric.of
+    accuracies = {named("validation"): result.validation_accuracy, named("test"): test_accuracy}
     if to is not None:
         save_bundle(to, resolved, model, task, memory, accuracies=accuracies, force=force)
     if as_json:
-        report = {"design_id": resolved.id, "ram_bytes": memory.ram_bytes, "terms": dict(memory.terms)}
+        report = {
+            "design_id": resolved.id,
+            "ram_bytes": memory.ram_bytes,
+            "terms": dict(memory.terms),
+            "flash_bytes": memory.flash_bytes,
+            "flash_terms": dict(memory.flash.terms),
+        }
+        if device is not None and fit is not None:
+            report["device"] = device_to_json(device, memory, fit)
         print(json.dumps(report | {"accuracy": accuracies, "losses": result.losses}, indent=2))
         return
-    print_estimate(resolved, memory, budget_bytes=budget)
+    print_estimate(resolved, memory, device=device, fit=fit)
     out = create_console()
     out.print(
         f"\nTrained {training.epochs} epochs of {training.views} views in {result.elapsed_seconds:.1f} s: "
-        f"{format_percent(result.validation_accuracy)} on validation, "
-        f"{format_percent(test_accuracy)} on the test images.",
+        f"{format_percent(result.validation_accuracy)} {training.metric.of('on validation')}, "
+        f"{format_percent(test_accuracy)} {training.metric.of('on the test images')}.",
         soft_wrap=True,
     )
     if to is not None:

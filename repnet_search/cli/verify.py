@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repnet_search.cli.options import json_option
+from repnet_search.cli.own_backbone import cut_option
 
 if TYPE_CHECKING:
     from repnet_search.measure.verify import Verification
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("design", type=click.Path(path_type=Path), metavar="DESIGN.yaml")
-@click.option("--backbone", metavar="NAME", help="Verify the design on another backbone than its own.")
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    help="Verify the design on another backbone than its own, perhaps yours as FILE.py:FUNCTION.",
+)
+@cut_option
 @click.option(
     "--width-mult",
     type=click.FloatRange(0, 4, min_open=True),
@@ -95,7 +101,6 @@ def _print_verification(result: Verification, *, title: str, weights: str) -> No
     from rich.table import Table
 
     from repnet_search.cli.render import create_console
-    from repnet_search.units import format_size
 
     table = Table(
         title=f"{title}, micro-batch {result.batch}, weights {weights}, torch {torch.__version__}",
@@ -110,18 +115,36 @@ def _print_verification(result: Verification, *, title: str, weights: str) -> No
         table.add_row(f"{term.name} ({term.unit})", str(term.estimated), str(term.measured), mark)
     console = create_console()
     console.print(table)
+    console.print(_gradient_sentence(result), soft_wrap=True)
+    console.print(_not_compared(result), soft_wrap=True)
+
+
+def _gradient_sentence(result: Verification) -> str:
     errors = ", ".join(f"{schedule.value} {check.gradient_error:.0e}" for schedule, check in result.executions.items())
-    console.print(
-        f"Gradients against stock autograd, largest relative difference: lean runtime (float64) "
-        f"{result.lean_gradient_error:.0e}; inside the arena (float32) {errors}.",
-        soft_wrap=True,
+    lean = f"lean runtime (float64) {result.lean.gradient_error:.0e}; " if result.lean is not None else ""
+    differing = sum(check.code_flips for check in result.executions.values())
+    codes = "" if result.lean is not None else f" int8 codes that differ from the model's: {differing}."
+    return (
+        f"Gradients against stock autograd, largest relative difference: {lean}inside the arena (float32) {errors}."
+        f"{codes}"
     )
-    surplus = result.measured_backward_bytes - result.planned_backward_bytes
-    console.print(
-        f"Not compared: the lean runtime's backward peak in PyTorch is {format_size(result.measured_backward_bytes)}, "
-        f"{format_size(abs(surplus))} {'more' if surplus >= 0 else 'less'} than planned: its kernels unpack masks and "
-        "write gradients anew, which a fused kernel does not.",
-        soft_wrap=True,
+
+
+def _not_compared(result: Verification) -> str:
+    """Returns what was measured and compared with nothing, or not measured at all."""
+    from repnet_search.units import format_size
+
+    if result.lean is None:
+        return (
+            "Not compared: what PyTorch keeps and has alive, because there an int8 backbone's codes are float32 "
+            "numbers; an int8 design is measured inside its arena alone."
+        )
+    surplus = result.lean.measured_backward_bytes - result.lean.planned_backward_bytes
+    return (
+        "Not compared: the lean runtime's backward peak in PyTorch is "
+        f"{format_size(result.lean.measured_backward_bytes)}, {format_size(abs(surplus))} "
+        f"{'more' if surplus >= 0 else 'less'} than planned: its kernels unpack masks and write gradients anew, which "
+        "a fused kernel does not."
     )
 
 
@@ -131,8 +154,11 @@ def _first_difference(result: Verification) -> str:
             return f"{term.name} is {term.measured} {term.unit} instead of {term.estimated}"
     for schedule, check in result.executions.items():
         if not check.passed:
+            if check.code_flips:
+                return f"inside the arena of schedule {schedule.value}, {check.code_flips} int8 codes are wrong"
             return f"inside the arena of schedule {schedule.value} the gradient of {check.worst_parameter} is wrong"
-    return f"the lean runtime's gradients are off by {result.lean_gradient_error:.1e}"
+    error = result.lean.gradient_error if result.lean is not None else 0.0
+    return f"the lean runtime's gradients are off by {error:.1e}"
 
 
 def _as_json(result: Verification) -> dict[str, Any]:
@@ -140,14 +166,14 @@ def _as_json(result: Verification) -> dict[str, Any]:
 
     terms = [dataclasses.asdict(term) | {"equal": term.equal} for term in result.terms]
     executions = {schedule.value: dataclasses.asdict(check) for schedule, check in result.executions.items()}
+    lean = result.lean
     return {
         "passed": result.passed,
         "batch": result.batch,
         "terms": terms,
-        "lean_gradient_error": result.lean_gradient_error,
+        "lean_gradient_error": None if lean is None else lean.gradient_error,
         "executions": executions,
-        "backward_peak": {
-            "planned_bytes": result.planned_backward_bytes,
-            "measured_bytes": result.measured_backward_bytes,
-        },
+        "backward_peak": None
+        if lean is None
+        else {"planned_bytes": lean.planned_backward_bytes, "measured_bytes": lean.measured_backward_bytes},
     }

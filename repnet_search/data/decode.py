@@ -1,19 +1,27 @@
-"""One image file: is it an image, and its pixels at a resolution."""
+"""One image, in a file or an array: is it an image, and its pixels at a resolution."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+DECODING = f"1, Pillow {PIL.__version__}"
+"""What pixels depend on beside the file and the resolution; the number goes up where this module decodes otherwise."""
+
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """The endings of the files that are read as images; case does not matter."""
+
+SKIP_HINT = "or leave such files out with --skip-broken"
 
 # Only what the endings promise: Pillow would otherwise also try formats that start other programs (EPS).
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
@@ -21,6 +29,15 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
 class BrokenImageError(Exception):
     """An image file cannot be used; the text continues the sentence "The file ...", for example "is empty"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an image's header says: its stored size in pixels and Pillow's name of its pixel format."""
+
+    width: int
+    height: int
+    mode: str
 
 
 @contextmanager
@@ -34,8 +51,8 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def check_image(path: str) -> None:
-    """Reads the header alone.
+def check_image(path: str) -> ImageFacts:
+    """Returns what the header says; nothing else is read.
 
     Raises:
         BrokenImageError: the file is empty, or is no image that can be read.
@@ -44,19 +61,22 @@ def check_image(path: str) -> None:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer for ever
             raise BrokenImageError("is not a regular file")
         with Image.open(path, formats=_FORMATS) as image:
-            mode = image.mode
+            facts = ImageFacts(image.width, image.height, image.mode)
     except (BrokenImageError, MemoryError):
         raise
     except Exception as error:  # Pillow raises whatever its parsers stumble on (SyntaxError, struct.error, ...)
         raise BrokenImageError(_reason(path, error)) from error
-    if mode == "F":
+    if facts.mode == "F":
         raise BrokenImageError("has floating-point pixels, whose range is unknown")
+    return facts
 
 
 def _reason(path: str, error: Exception) -> str:
     """Returns why opening failed, as the rest of a sentence."""
     if isinstance(error, Image.DecompressionBombError):
-        return f"is too large to be decoded safely ({str(error).rstrip('.')})"
+        pixels = re.search(r"\d+", str(error))
+        more = f"{pixels[0]} pixels, " if pixels else ""
+        return f"is too large to be decoded safely ({more}more than Pillow's limit against decompression bombs)"
     if isinstance(error, OSError) and error.strerror:  # of the file system; Pillow's own errors have no strerror
         return f"cannot be read ({error.strerror})"
     return "is empty (0 bytes)" if os.path.getsize(path) == 0 else "is not an image that can be read"
@@ -71,11 +91,13 @@ def decode_image(path: str, *, resolution: int) -> NDArray[np.uint8]:
         BrokenImageError: the data is truncated or otherwise cannot be decoded.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        # From an open file: given a path, Pillow 13 maps an uncompressed TIFF into memory, and garbles a turned one.
+        with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
             # JPEG alone: decodes at 1/2, 1/4 or 1/8 size, never below twice the target, so that antialiasing counts.
             image.draft(None, (2 * resolution, 2 * resolution))
+            image.load()  # Pillow turns a TIFF only then, and its size with it
             ImageOps.exif_transpose(image, in_place=True)
-            square = _centre_square(_to_rgb(image), resolution=resolution)
+            square = _centre_square(image, resolution=resolution)
     except (BrokenImageError, MemoryError):
         raise
     except Exception as error:
@@ -83,11 +105,25 @@ def decode_image(path: str, *, resolution: int) -> NDArray[np.uint8]:
     return np.asarray(square, dtype=np.uint8).transpose(2, 0, 1)
 
 
+def resize_pixels(pixels: NDArray[np.uint8], *, resolution: int) -> NDArray[np.uint8]:
+    """Returns an array's centre square as 3 x resolution x resolution, exactly as the same pixels in a file.
+
+    Args:
+        pixels: H W of grey, or H W C with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
+        resolution: the side in pixels.
+    """
+    image = Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+    square = _centre_square(image, resolution=resolution)
+    return np.asarray(square, dtype=np.uint8).transpose(2, 0, 1)
+
+
 def _centre_square(image: Image.Image, *, resolution: int) -> Image.Image:
-    """Returns the largest centred square, resized; crop and resize in one step, as a long strip would grow huge."""
+    """Returns the largest centred square as RGB, resized; crop and resize in one step: a long strip would grow huge."""
+    if image.mode != "L" or image.has_transparency_data:  # opaque grey is resized first: the same for a third
+        image = _to_rgb(image)
     left, top = max(image.width - image.height, 0) / 2, max(image.height - image.width, 0) / 2
     box = (left, top, image.width - left, image.height - top)
-    return image.resize((resolution, resolution), Image.Resampling.BILINEAR, box=box)
+    return image.resize((resolution, resolution), Image.Resampling.BILINEAR, box=box).convert("RGB")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

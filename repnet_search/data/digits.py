@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from repnet_search.data.source import ImageSet, Split
+from repnet_search.data.source import DataKind, ImageSet, Split
 from repnet_search.data.splits import proxy_counts
 
 TRAIN_PER_CLASS = 10
@@ -34,6 +34,7 @@ class EmbeddedDigits:
             DataError: proxy_images is too small.
         """
         self.name = "digits"
+        self.kind = DataKind.EMBEDDED
         self.classes = tuple(str(digit) for digit in range(10))
         self.skipped: tuple[str, ...] = ()
         self._images, self._labels = _load_digits()
@@ -53,6 +54,10 @@ class EmbeddedDigits:
     def count(self, split: Split) -> int:
         """Returns the number of images in `split`."""
         return len(self._indices[split])
+
+    def class_counts(self, split: Split) -> list[int]:
+        """Returns the number of images of each digit in `split`."""
+        return torch.bincount(self._labels[self._indices[split]], minlength=10).tolist()
 
     def load(self, split: Split, *, resolution: int) -> ImageSet:
         """Returns the whole split; training and validation sets are resized once per resolution and kept."""

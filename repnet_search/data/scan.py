@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from repnet_search.data.decode import SUFFIXES, BrokenImageError, check_image, quiet_pillow
+from repnet_search.data.decode import SKIP_HINT, SUFFIXES, BrokenImageError, quiet_pillow
+from repnet_search.data.file_index import FileIndex
 from repnet_search.data.source import Split
+from repnet_search.data.stores import printable
 from repnet_search.errors import DataError, suggest
 
-MAX_CLASSES = 1000
-SKIP_HINT = "or leave such files out with --skip-broken"
+MAX_CLASSES = 10_000
 
 _SPLIT_FOLDERS = {
     "train": Split.TRAIN,
@@ -50,16 +51,16 @@ class Scan:
     Attributes:
         classes: the sorted class names.
         files: the usable files per split that has a folder of its own; TRAIN is always there.
-        skipped: the sorted paths, relative to the folder, of the files that were left out.
+        skipped: why each file that was left out cannot be used, by its path relative to the folder.
     """
 
     classes: tuple[str, ...]
     files: Mapping[Split, list[ImageFile]]
-    skipped: tuple[str, ...]
+    skipped: Mapping[str, str]
 
 
-def scan_folder(root: Path, *, skip_broken: bool) -> Scan:
-    """Returns the classes and image files in `root`; reads every file's header.
+def scan_folder(root: Path, *, index: FileIndex, skip_broken: bool) -> Scan:
+    """Returns the classes and image files in `root`; reads the headers that the index does not have.
 
     Raises:
         DataError: the folder, its layout or a file in it cannot be used.
@@ -73,16 +74,17 @@ def scan_folder(root: Path, *, skip_broken: bool) -> Scan:
         for split, base in bases.items():
             unusable |= dict.fromkeys(_loose_images(base), "lies in no class's folder")
             found = [file for label, name in enumerate(classes) for file in _walk(base / name, label=label)]
-            reasons = {file.path: reason for file in found if (reason := _why_unusable(file.path))}
+            reasons = {file.path: reason for file in found if (reason := _why_unusable(file.path, index))}
             unusable |= reasons
             files[split] = [file for file in found if file.path not in reasons]
             _check_all_classes_have_files(found, classes=classes, base=base)
-    skipped = {os.path.relpath(path, root).replace(os.sep, "/"): reason for path, reason in unusable.items()}
+    index.save()
+    skipped = {printable(index.relative(path).replace(os.sep, "/")): reason for path, reason in unusable.items()}
     if skipped and not skip_broken:
         raise _unusable_error(root, unusable=skipped)
     for split, base in bases.items():
         _check_all_classes_have_files(files[split], classes=classes, base=base)
-    return Scan(classes, files, tuple(sorted(skipped)))
+    return Scan(classes, files, dict(sorted(skipped.items())))
 
 
 def _check_root(root: Path) -> None:
@@ -91,7 +93,7 @@ def _check_root(root: Path) -> None:
         near = suggest(root.name, _names_beside(root))
         raise DataError(f"The images must be in a folder, but '{root}' does not exist; {_LAYOUT_HINT}.{near}")
     if not root.is_dir():
-        raise DataError(f"The images must be in a folder, but '{root}' is a file; {_LAYOUT_HINT}.")
+        raise DataError(f"The images must be in a folder or an .npz file, but '{root}' is a file; {_LAYOUT_HINT}.")
 
 
 def _names_beside(root: Path) -> list[str]:
@@ -156,6 +158,9 @@ def _class_names(root: Path, *, bases: Mapping[Split, Path]) -> tuple[str, ...]:
             f"At most {MAX_CLASSES} classes can be trained, but '{train}' holds {len(classes)} folders; give a folder "
             f"with fewer, or one whose folders are the classes."
         )
+    odd = next((name for name in classes if printable(name) != name), None)
+    if odd is not None:
+        raise DataError(f"Class names must be UTF-8, but '{printable(train / odd)}' is not; rename that folder.")
     for base in bases.values():
         _check_same_classes(classes, base=base, train=train)
     return tuple(classes)
@@ -182,12 +187,12 @@ def _check_all_classes_have_files(files: list[ImageFile], *, classes: tuple[str,
         )
 
 
-def _why_unusable(path: str) -> str | None:
+def _why_unusable(path: str, index: FileIndex) -> str | None:
     """Returns why the file cannot be used, or None."""
     if os.path.splitext(path)[1].lower() not in SUFFIXES:
         return f"is not one ({', '.join(sorted(suffix[1:] for suffix in SUFFIXES))})"
     try:
-        check_image(path)
+        index.check(path)
     except BrokenImageError as error:
         return str(error)
     return None
@@ -204,16 +209,20 @@ def _unusable_error(root: Path, *, unusable: Mapping[str, str]) -> DataError:
 
 
 def _walk(folder: Path, *, label: int) -> Iterator[ImageFile]:
-    """Yields the files in a class's folder and the folders in it; each real folder once, so that loops end."""
+    """Yields the files in a class's folder and the folders in it; each real folder once, so that loops end.
+
+    A link that leads to a folder above is not followed: it would make this class of all the others.
+    """
     start = os.fspath(folder)
-    seen: set[tuple[int, int]] = set()
+    above = [*Path(os.path.abspath(folder)).parents, *Path(os.path.realpath(folder)).parents]
+    seen = {_identity(path) for path in above}
     waiting = deque([start])
     while waiting:
         current = waiting.popleft()
-        status = os.stat(current)
-        if (status.st_dev, status.st_ino) in seen:
+        identity = _identity(current)
+        if identity in seen:
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(identity)
         for entry in _entries(current):
             if not _is_folder(entry):
                 yield ImageFile(entry.path, label, entry.path[len(start) + 1 :].replace(os.sep, "/"))
@@ -221,6 +230,12 @@ def _walk(folder: Path, *, label: int) -> Iterator[ImageFile]:
                 waiting.append(entry.path)  # last, so that a folder keeps its own name where a link also leads to it
             else:
                 waiting.appendleft(entry.path)
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """Returns what two paths of the same folder share."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

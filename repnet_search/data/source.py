@@ -18,6 +18,15 @@ class Split(StrEnum):
     TEST = "test"
 
 
+class DataKind(StrEnum):
+    """Where images come from."""
+
+    EMBEDDED = "embedded"
+    FOLDER = "folder"
+    NPZ = "npz"
+    TORCHVISION = "torchvision"
+
+
 @dataclass(frozen=True, slots=True)
 class ImageSet:
     """Images and their labels; sets that a source keeps are shared, so nobody writes into them.
@@ -40,17 +49,26 @@ class DataSource(Protocol):
 
     @property
     def name(self) -> str:
-        """Returns "digits" or the folder's name."""
+        """Returns "digits", or the name of the folder, file or data set."""
+        ...
+
+    @property
+    def kind(self) -> DataKind:
+        """Returns where the images come from."""
         ...
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Returns the sorted class names; labels index into them."""
+        """Returns the class names; labels index into them."""
         ...
 
     @property
     def skipped(self) -> tuple[str, ...]:
         """Returns the sorted relative paths of the files left out so far (only with skip_broken)."""
+        ...
+
+    def class_counts(self, split: Split) -> list[int]:
+        """Returns the number of images of each class in `split`, less those found broken so far."""
         ...
 
     def sha256(self) -> str:

@@ -10,14 +10,31 @@ files of that class move (1500 classes grown from 3 to 40 files: none at 94.6 % 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from repnet_search.data.source import Split
 from repnet_search.errors import DataError
 
 SHARE = 0.2
 """The share of a class that is held out to test, and of the rest that is held out to validate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image.
+
+    Attributes:
+        row: its number in the store of pixels.
+        label: the index of its class.
+        name: what decides its split; each image of a class has another.
+    """
+
+    row: int
+    label: int
+    name: str
 
 
 def name_key(name: str) -> bytes:
@@ -89,11 +106,85 @@ def proxy_counts(
 
 def _apportion(sizes: Sequence[int], *, total: int) -> list[int]:
     """Returns `total` spread over the classes by their sizes (largest remainder), each at least 1 and at most all."""
-    quotas = [total * size / sum(sizes) for size in sizes]
+    whole = sum(sizes)
+    quotas = [total * size / whole for size in sizes]
     counts = [min(size, max(1, int(quota))) for size, quota in zip(sizes, quotas, strict=True)]
-    while (missing := total - sum(counts)) != 0:
-        step = 1 if missing > 0 else -1
-        open_classes = [i for i, size in enumerate(sizes) if 1 <= counts[i] + step <= size]
-        # Far quotas first; a tie goes to the first class, so that the same folders always give the same proxy.
-        counts[max(open_classes, key=lambda i: (step * (quotas[i] - counts[i]), -i))] += step
+    step = 1 if sum(counts) < total else -1
+
+    def rank(label: int) -> tuple[float, int]:
+        # Far quotas first; a tie goes to the first class, so that the same images always give the same proxy.
+        return -step * (quotas[label] - counts[label]), label
+
+    waiting = [rank(label) for label in range(len(sizes))]
+    heapq.heapify(waiting)
+    for _ in range(abs(total - sum(counts))):
+        _, label = heapq.heappop(waiting)
+        while not 1 <= counts[label] + step <= sizes[label]:
+            _, label = heapq.heappop(waiting)
+        counts[label] += step
+        heapq.heappush(waiting, rank(label))
     return counts
+
+
+def split_items(
+    pools: Mapping[Split, Sequence[Item]], *, classes: Sequence[str], proxy_images: int | None
+) -> dict[Split, list[Item]]:
+    """Returns the images of all three splits, of a proxy where proxy_images is given, by label and name.
+
+    Args:
+        pools: the images of each split that is given; what is not given is taken from TRAIN.
+        classes: the class names.
+        proxy_images: training and validation images together; None takes all.
+
+    Raises:
+        DataError: a class has too few images, or proxy_images is too small.
+    """
+    hold_out_test, hold_out_validation = Split.TEST not in pools, Split.VALIDATION not in pools
+    by_class = {split: _by_class(items, classes=len(classes)) for split, items in pools.items()}
+    _check_enough(by_class[Split.TRAIN], classes=classes, needed=1 + hold_out_test + hold_out_validation)
+    splits: dict[Split, list[list[Item]]] = {split: [] for split in Split}
+    for pool, per_class in by_class.items():
+        for by_name in per_class:
+            divides = pool is Split.TRAIN
+            assigned = assign_splits(
+                list(by_name),
+                hold_out_test=divides and hold_out_test,
+                hold_out_validation=divides and hold_out_validation,
+            )
+            for split, names in assigned.items():
+                splits[split if divides else pool].append([by_name[name] for name in names])
+    if proxy_images is not None:
+        _take_proxy(splits, proxy_images=proxy_images, validation_share=SHARE if hold_out_validation else None)
+    flat = {split: [item for items in per_class for item in items] for split, per_class in splits.items()}
+    return {split: sorted(items, key=lambda item: (item.label, item.name)) for split, items in flat.items()}
+
+
+def _by_class(items: Sequence[Item], *, classes: int) -> list[dict[str, Item]]:
+    """Returns the images by name for each class."""
+    found: list[dict[str, Item]] = [{} for _ in range(classes)]
+    for item in items:
+        found[item.label][item.name] = item
+    return found
+
+
+def _check_enough(per_class: list[dict[str, Item]], *, classes: Sequence[str], needed: int) -> None:
+    """Raises DataError unless each class has one image for each split that is taken from it."""
+    for name, items in zip(classes, per_class, strict=True):
+        if len(items) < needed:
+            uses = ("train", "train and validate", "train, validate and test")[needed - 1]
+            raise DataError(
+                f"Every class needs at least {needed} images, one each to {uses}, but '{name}' has {len(items)}; "
+                f"add images to it or leave it out."
+            )
+
+
+def _take_proxy(splits: dict[Split, list[list[Item]]], *, proxy_images: int, validation_share: float | None) -> None:
+    """Cuts the training and validation images down to proxy_images in all."""
+    train, validation = proxy_counts(
+        train=[len(items) for items in splits[Split.TRAIN]],
+        validation=[len(items) for items in splits[Split.VALIDATION]],
+        proxy_images=proxy_images,
+        validation_share=validation_share,
+    )
+    for split, counts in ((Split.TRAIN, train), (Split.VALIDATION, validation)):
+        splits[split] = [items[:count] for items, count in zip(splits[split], counts, strict=True)]

@@ -1,7 +1,8 @@
 """A bundle: a trained design in a folder that stands alone.
 
 design.yaml, trained.safetensors (what training changed), backbone.safetensors (frozen, norms folded), memory.json (the
-account), bundle.json (labels, input range, accuracies) and a README that shows how to load it.
+account), bundle.json (labels, input range, accuracies), for an int8 backbone calibration.json (its activations'
+ranges), and a README that shows how to load it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from repnet_search.errors import RepnetSearchError, SpecError
 from repnet_search.memory import MemoryEstimate
+from repnet_search.models.calibration import Calibration
 from repnet_search.models.input_range import InputRange, parse_input_range
 from repnet_search.models.repnet import RepNet
 from repnet_search.spec.files import design_to_yaml, load_design
@@ -28,6 +30,7 @@ from repnet_search.training.task import Task
 from repnet_search.units import format_size
 
 FORMAT_VERSION = 1
+CALIBRATION_FILE = "calibration.json"
 
 Read = TypeVar("Read")
 
@@ -116,7 +119,9 @@ def load_model(folder: str | Path) -> BundleModel:
             f"The bundle {folder} has format {info.get('format')}, but this version reads {FORMAT_VERSION}."
         )
     labels = tuple(str(label) for label in info["labels"])
-    model = RepNet(resolved, _read_tensors(folder, "backbone.safetensors"), classes=len(labels))
+    calibration = _read_calibration(folder) if resolved.design.activation_bits == 8 else None
+    weights = _read_tensors(folder, "backbone.safetensors")
+    model = RepNet(resolved, weights, classes=len(labels), calibration=calibration)
     try:
         model.load_trainable_state(_read_tensors(folder, "trained.safetensors"))
     except (KeyError, RuntimeError) as error:
@@ -142,7 +147,9 @@ def _write_files(
     save_file(
         {name: value.contiguous() for name, value in task.weights.tensors.items()}, folder / "backbone.safetensors"
     )
-    report: dict[str, Any] = {"account": "arena", "schedule": "layer", "ram_bytes": memory.ram_bytes}
+    if model.calibration is not None:
+        _write_json(folder / CALIBRATION_FILE, {name: list(ends) for name, ends in model.calibration.ranges.items()})
+    report: dict[str, Any] = {"account": "arena", "ram_bytes": memory.ram_bytes, "flash_bytes": memory.flash_bytes}
     _write_json(folder / "memory.json", report | {"terms": dict(memory.terms)} | dataclasses.asdict(memory))
     info = {
         "format": FORMAT_VERSION,
@@ -176,6 +183,14 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     return _guard(folder, name, lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
 
 
+def _read_calibration(folder: Path) -> Calibration:
+    def read(path: Path) -> Calibration:
+        ranges = json.loads(path.read_text(encoding="utf-8"))
+        return Calibration({str(name): (float(low), float(high)) for name, (low, high) in ranges.items()})
+
+    return _guard(folder, CALIBRATION_FILE, read)
+
+
 def _read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
     return _guard(folder, name, load_file)
 
@@ -183,7 +198,7 @@ def _read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
 def _guard(folder: Path, name: str, read: Callable[[Path], Read]) -> Read:
     try:
         return read(_existing(folder, name))
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise SpecError(f"{name} in the bundle {folder} cannot be read ({error}); export it again.") from error
 
 

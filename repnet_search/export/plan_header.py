@@ -1,6 +1,7 @@
 """A memory plan as a C header: C99 and C++11, without anything to link.
 
-Every offset and size is a macro, so that a compiler can check them; tables of the same values are there to walk over.
+Every offset and size is a macro, so that a compiler can check them; tables of the same values are there to walk over. A
+plan for a board has an enumeration of its regions, and offsets are those in them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,13 @@ from collections.abc import Sequence
 
 from repnet_search.errors import RepnetSearchError
 from repnet_search.export.plan import NOTICE, MemoryPlan, make_unique
+from repnet_search.export.plan_regions import (
+    REGION_ADDRESS,
+    region_assertions,
+    region_definitions,
+    region_of,
+    region_tables,
+)
 from repnet_search.graph import OpKind, Role
 from repnet_search.memory.liveness import ALIGNMENT_BYTES
 
@@ -36,7 +44,7 @@ typedef struct {
     uint32_t size_bytes;
     uint32_t first_op; /* alive from this operator ... */
     uint32_t last_op;  /* ... to this one, both included */
-} repnet_buffer_plan;
+@REGION@} repnet_buffer_plan;
 
 /* reads and writes are runs of repnet_op_buffers; an operator may change a buffer in place and so have it in both */
 typedef struct {
@@ -48,6 +56,9 @@ typedef struct {
     uint32_t write_count;
 } repnet_op_plan;
 
+"""
+
+_ARENA_ADDRESS = """\
 /* Where a buffer lies in an arena of REPNET_ARENA_BYTES, aligned to REPNET_ALIGNMENT_BYTES. */
 #define REPNET_ADDRESS(arena, buffer) ((void *)((unsigned char *)(arena) + repnet_buffers[(buffer)].offset_bytes))
 
@@ -73,11 +84,14 @@ def plan_to_c_header(plan: MemoryPlan) -> str:
         _OPENING,
         _sizes(plan),
         _buffer_macros(plan, names),
+        region_definitions(plan),
         _enum("repnet_buffer", [f"REPNET_BUFFER_{name}" for name in names]),
         _enum("repnet_role", [f"REPNET_ROLE_{_macro(role)}" for role in Role]),
         _enum("repnet_op_kind", [f"REPNET_OP_{_macro(kind)}" for kind in OpKind]),
-        _TYPES,
+        _TYPES.replace("@REGION@", "    enum repnet_region region;\n" if plan.regions else ""),
+        REGION_ADDRESS if plan.regions else _ARENA_ADDRESS,
         _buffer_table(plan, names),
+        region_tables(plan),
         _op_tables(plan, names),
         _assertions(plan, names),
         f"#endif /* {guard} */\n",
@@ -88,14 +102,20 @@ def plan_to_c_header(plan: MemoryPlan) -> str:
 def _comment(plan: MemoryPlan) -> str:
     design, memory = plan.resolved.design, plan.memory
     bits = "int8" if design.activation_bits == 8 else "fp32"
+    where = "the regions of RAM" if plan.regions else "one arena"
+    beside = (
+        "Parameters, optimizer state and such lie in the regions too: repnet_state."
+        if plan.regions
+        else "Beside the arena a device needs REPNET_STATE_BYTES for parameters, optimizer state and such."
+    )
     return (
         f"/* Memory plan of one training step, written by repnet-search.\n *\n * {NOTICE}\n"
-        " * It says where every buffer of the step lies in one arena, and which operator touches which, in order.\n"
+        f" * It says where every buffer of the step lies in {where}, and which operator touches which, in order.\n"
         f" *\n * design    {plan.resolved.id}\n"
         f" * backbone  {plan.resolved.table.name}, {design.resolution} px, {bits}, {plan.classes} classes\n"
         f" * account   arena, schedule {memory.schedule.value}, micro-batch {memory.batch}\n"
         f" * recipe    {design.recipe.optimizer.value}, accumulate {design.recipe.accumulate}\n"
-        " *\n * Beside the arena a device needs REPNET_STATE_BYTES for parameters, optimizer state and such.\n"
+        f" *\n * {beside}\n"
         " */\n"
     )
 
@@ -113,6 +133,8 @@ def _sizes(plan: MemoryPlan) -> str:
         "OP_COUNT": len(plan.ops),
         "FORWARD_OP_COUNT": plan.forward_ops,
     }
+    if plan.regions:  # there is no arena in one piece
+        del values["ARENA_BYTES"], values["RAM_BYTES"]
     return "".join(f"#define REPNET_{name} {value}u\n" for name, value in values.items()) + "\n"
 
 
@@ -132,7 +154,7 @@ def _enum(name: str, members: Sequence[str]) -> str:
 def _buffer_table(plan: MemoryPlan, names: Sequence[str]) -> str:
     rows = (
         f'    {{"{buffer.name}", REPNET_ROLE_{_macro(buffer.role)}, REPNET_OFFSET_{name}, REPNET_SIZE_{name}, '
-        f"{buffer.first_op}u, {buffer.last_op}u}}"
+        f"{buffer.first_op}u, {buffer.last_op}u{region_of(plan, buffer.region)}}}"
         for name, buffer in zip(names, plan.buffers, strict=True)
     )
     return "REPNET_TABLE repnet_buffer_plan repnet_buffers[REPNET_BUFFER_COUNT] = {\n" + ",\n".join(rows) + "\n};\n\n"
@@ -158,6 +180,8 @@ def _op_tables(plan: MemoryPlan, names: Sequence[str]) -> str:
 
 def _assertions(plan: MemoryPlan, names: Sequence[str]) -> str:
     """Checks that every buffer lies in the arena, aligned, and that one of them ends where the arena does."""
+    if plan.regions:
+        return region_assertions(plan, names)
     lines = [
         f"REPNET_STATIC_ASSERT({name.lower()}, REPNET_OFFSET_{name} + REPNET_SIZE_{name} <= REPNET_ARENA_BYTES &&\n"
         f"    REPNET_OFFSET_{name} % REPNET_ALIGNMENT_BYTES == 0u);\n"

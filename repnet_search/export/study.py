@@ -38,9 +38,10 @@ def export_best(view: StudyView, task: Task, folder: Path, *, budget_bytes: int 
         raise OverBudgetError(f"No trained design of study {view.name!r} fits {format_size(limit)}.")
     resolved = resolve(record.design)
     model = load_trained(record, task, study_name=view.name)
-    accuracies = {"validation": record.validation_accuracy or 0.0}
+    named = view.settings.training.metric.of
+    accuracies = {named("validation"): record.validation_accuracy or 0.0}
     if record.design_id in view.tested:
-        accuracies["test"] = view.tested[record.design_id]
+        accuracies[named("test")] = view.tested[record.design_id]
     memory = estimate_memory(resolved, classes=task.classes, schedule=view.settings.schedule)
     save_bundle(folder, resolved, model, task, memory, accuracies=accuracies, force=force)
     return record

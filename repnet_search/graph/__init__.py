@@ -11,7 +11,7 @@ from repnet_search.graph.ops import (
     Trained,
     TrainingGraph,
 )
-from repnet_search.spec.target import Schedule
+from repnet_search.spec.target import Schedule, Slopes
 
 __all__ = [
     "NormLayer",
@@ -20,6 +20,7 @@ __all__ = [
     "Parameter",
     "Role",
     "Schedule",
+    "Slopes",
     "Tensor",
     "Trained",
     "TrainingGraph",

@@ -3,7 +3,8 @@
 The forward pass runs in the design's order: r_0, then at every block the block itself, its module, its exchange; then
 head and loss. The backward pass is its exact reverse. What the step keeps for the backward pass is what a lean runtime
 needs (memory-model: trainable convolutions and linears keep their input, norms their input and statistics, ReLU its
-output, a frozen ReLU6 one bit per element, average pooling and resizing nothing).
+output, a frozen ReLU6 one bit per element, h-swish its input, a squeeze-and-excitation its input and its gate, average
+pooling and resizing nothing).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from repnet_search.graph.tape import FLOAT_BYTES, Tape
 from repnet_search.spec.design import Norm, Optimizer, Recipe
 from repnet_search.spec.resolve import ResolvedDesign
 from repnet_search.spec.shapes import IMAGE_CHANNELS
-from repnet_search.spec.target import Schedule
+from repnet_search.spec.target import Schedule, Slopes
 
 
 def build_graph(
@@ -28,6 +29,7 @@ def build_graph(
     schedule: Schedule = Schedule.LAYER,
     trained: Trained = Trained.DESIGN,
     folded: bool = True,
+    slopes: Slopes = Slopes.EXACT,
 ) -> TrainingGraph:
     """Returns one training step of a design at one micro-batch.
 
@@ -38,10 +40,12 @@ def build_graph(
         schedule: how the target runs the frozen backbone.
         trained: what trains; anything but the design's own choice needs a design without connectors.
         folded: whether the backbone's norms are folded into its convolutions; a step that trains them has them apart.
+        slopes: how the target keeps the slopes of the backbone's smooth activations.
 
     Raises:
         SpecError: a batch below 1, fewer than 2 classes, a batch norm at micro-batch 1, connectors where a whole
-            network trains, or a schedule or int8 activations for a backbone that is not frozen and folded.
+            network trains, a schedule or int8 activations for a backbone that is not frozen and folded, or an int8
+            backbone with smooth activations or squeeze-and-excitation.
     """
     if batch < 1:
         raise SpecError(f"A batch must hold at least 1 image, but got {batch}.")
@@ -53,13 +57,20 @@ def build_graph(
     design = resolved.design
     tape = create_tape(design.recipe, batch=batch, activation_bits=design.activation_bits)
     backbone = BackboneEmitter(
-        tape, resolved.table, train_bias=design.train_bias, trained=trained, folded=folded, schedule=schedule
+        tape,
+        resolved.table,
+        train_bias=design.train_bias,
+        trained=trained,
+        folded=folded,
+        schedule=schedule,
+        slopes=slopes,
     )
     _emit_forward(tape, backbone, resolved, classes=classes)
     forward_ops = len(tape.ops)
     tape.run_backward()
     parameters = tuple(tape.parameters)
-    return TrainingGraph(tape.tensors, tape.ops, forward_ops, batch, parameters, tape.norm_state_elements, schedule)
+    norm_state = tape.norm_state_elements
+    return TrainingGraph(tape.tensors, tape.ops, forward_ops, batch, parameters, norm_state, schedule, slopes)
 
 
 def create_tape(recipe: Recipe, *, batch: int, activation_bits: int) -> Tape:

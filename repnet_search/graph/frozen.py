@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from repnet_search.backbones import Activation, Block, Conv
+from repnet_search.backbones import Block, Conv
 from repnet_search.graph.ops import Op, OpKind, Role
 from repnet_search.graph.tape import FLOAT_BYTES, Tape
 
@@ -51,7 +51,7 @@ def emit_frozen_conv(
     )
     if op.output_needs_gradient:
         tape.track(output)
-        if conv.activation is not Activation.NONE or tape.quantised:
+        if conv.activation.is_clamp or tape.quantised:
             op.writes += (tape.mask(f"{name} mask", shape),)
     if overwrites:
         op.writes += (_channel(tape, name, size, tape.backbone_bytes),)
@@ -60,12 +60,14 @@ def emit_frozen_conv(
 
 
 def _frozen_conv_backward(tape: Tape, op: Op) -> None:
-    """The input's gradient from the output's, the weight and the mask; the bias from the same."""
+    """The input's gradient from the output's, the weight and the mask (a gate's output); the bias from the same."""
     source, output = op.reads[0], op.writes[0]
     masks = tuple(value for value in op.writes[1:] if tape.tensors[value].role is Role.MASK)
     gradient = tape.gradient(output)
     written: tuple[int, ...] = ()
     read = (gradient, *masks)
+    if op.activation.is_gate:
+        read += (output,)
     if op.input_needs_gradient:
         in_place = tape.tensors[source].storage == tape.tensors[output].storage and op.conv.stride == 1
         if in_place and not tape.has_gradient(source):

@@ -239,12 +239,14 @@ class _ModuleEmitter:
         gradient = tape.gradient(merged)
         of_stream = tape.gradient(output) if tape.has_gradient(output) else None
         target, also_read = tape.contribute(normed)
+        # What the sum's clamp lets through is b's gradient too, so it is masked in place.
+        masked = (gradient,) if masks else ()
         tape.emit(
             Op(
                 OpKind.EXCHANGE_BACKWARD,
                 op.place,
                 (gradient, *masks, *kept, *also_read),
-                (target, *tape.weight_gradient(op)),
+                (target, *masked, *tape.weight_gradient(op)),
                 layer=op.layer,
                 parameters=op.parameters,
             )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from repnet_search.backbones import Activation, Block, Conv
 from repnet_search.spec.design import Exchange, Norm
-from repnet_search.spec.target import Schedule
+from repnet_search.spec.target import Schedule, Slopes
 
 
 class OpKind(StrEnum):
@@ -24,6 +24,9 @@ class OpKind(StrEnum):
     CONV = "conv"
     STREAMED_BLOCK = "streamed block"
     BACKBONE_NORM = "backbone norm"
+    ACTIVATION = "activation"
+    SQUEEZE = "squeeze"
+    CHANNEL_SCALE = "channel scale"
     RESIDUAL_ADD = "residual add"
     MAX_POOL = "max pool"
     AVERAGE_POOL = "average pool"
@@ -42,6 +45,9 @@ class OpKind(StrEnum):
     AVERAGE_POOL_BACKWARD = "average pool backward"
     MAX_POOL_BACKWARD = "max pool backward"
     RESIDUAL_ADD_BACKWARD = "residual add backward"
+    CHANNEL_SCALE_BACKWARD = "channel scale backward"
+    SQUEEZE_BACKWARD = "squeeze backward"
+    ACTIVATION_BACKWARD = "activation backward"
     BACKBONE_NORM_BACKWARD = "backbone norm backward"
     STREAMED_BLOCK_BACKWARD = "streamed block backward"
     CONV_BACKWARD = "conv backward"
@@ -123,10 +129,11 @@ class Op:
         kind: what it is.
         place: the block or module that it belongs to.
         reads: the tensors that it needs.
-        writes: the tensors that it makes or changes; the result first, then masks, statistics and workspaces.
+        writes: the tensors that it makes or changes; the result first, then masks, statistics and workspaces. An int8
+            exchange's backward operator names b's gradient behind the result: it masks it in place.
         layer: its geometry.
         parameters: the weights that it reads, the weight first.
-        activation: what is fused behind it.
+        activation: what is fused behind it; of a channel scale, what makes its input map again from what is kept.
         input_needs_gradient: whether autograd tracks its first input.
         output_needs_gradient: whether autograd tracks its output.
         standardised: whether it standardises its weight first.
@@ -172,6 +179,7 @@ class TrainingGraph:
     norm_state_elements: int
     """Running statistics of batch norms that train."""
     schedule: Schedule = Schedule.LAYER
+    slopes: Slopes = Slopes.EXACT
 
     @cached_property
     def parameter_count(self) -> int:

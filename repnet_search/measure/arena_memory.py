@@ -1,8 +1,9 @@
 """The arena as real bytes: every tensor of a step is a view into one byte array of the planned size.
 
-Whatever no operator has written is poison (all bits 1: NaN in float32, every mask bit set), again before a buffer's
-first and after its last use, so a value that is read too early or too late cannot pass for a number. An operator gets
-at the bytes through `OpAccess` alone, which refuses what the op list does not name.
+Whatever no operator has written is poison, again before a buffer's first and after its last use: NaN in float32, every
+other bit of a mask, large codes in int8. So a value that is read too early or too late cannot pass for a number, or it
+shows as codes and gradients that the model does not have. An operator gets at the bytes through `OpAccess` alone, which
+refuses what the op list does not name.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from repnet_search.graph import TrainingGraph
 from repnet_search.memory import Arena, compute_liveness
 from repnet_search.memory.liveness import align
 
-POISON = 0xFF
+POISON = 0xFFA5A5A5 - (1 << 32)
+"""As an int32; buffers begin and end at multiples of 4 bytes."""
 
 
 class ArenaViolationError(RepnetSearchError):
@@ -37,7 +39,7 @@ class ArenaMemory:
             forgets: whether a buffer is poisoned right after its last use, not only before its first.
         """
         self.graph = graph
-        self.bytes = torch.full((arena.size_bytes,), POISON, dtype=torch.uint8)
+        self.bytes = torch.full((arena.size_bytes // 4,), POISON, dtype=torch.int32).view(torch.uint8)
         self.touched_bytes = 0
         buffers = compute_liveness(graph).buffers
         # The liveness lists buffers in the order of their first use.
@@ -56,7 +58,7 @@ class ArenaMemory:
 
     def load_image(self, images: Tensor) -> None:
         """Puts uint8 images (N, 3, H, W) where the step expects them, and poison everywhere else."""
-        self.bytes.fill_(POISON)
+        self.bytes.view(torch.int32).fill_(POISON)
         self.raw(0).copy_(images.flatten())
 
     def begin(self, op: int) -> None:
@@ -72,7 +74,7 @@ class ArenaMemory:
 
     def _poison(self, storage: int) -> None:
         start, end = self._spans[storage]
-        self.bytes[start:end] = POISON
+        self.bytes[start:end].view(torch.int32).fill_(POISON)
 
     def raw(self, tensor: int) -> Tensor:
         """Returns a tensor's bytes, uint8."""
@@ -126,6 +128,18 @@ class OpAccess:
     def write_bytes(self, tensor: int) -> Tensor:
         """Returns a uint8 tensor in its shape, to be changed in place."""
         return self._writable(tensor).view(self._memory.graph.tensors[tensor].shape)
+
+    def read_codes(self, tensor: int) -> Tensor:
+        """Returns an int8 tensor in its shape, not to be changed."""
+        return self.read_bytes(tensor).view(torch.int8)
+
+    def write_codes(self, tensor: int) -> Tensor:
+        """Returns an int8 tensor in its shape, to be changed in place."""
+        return self.write_bytes(tensor).view(torch.int8)
+
+    def write_sums(self, tensor: int) -> Tensor:
+        """Returns an int32 tensor in its shape, to be changed in place."""
+        return self._writable(tensor).view(torch.int32).view(self._memory.graph.tensors[tensor].shape)
 
     def read_bits(self, tensor: int, *, start: int = 0, count: int | None = None) -> Tensor:
         """Returns `count` bits of a mask from element `start` on (all of them without a count), bool and flat."""

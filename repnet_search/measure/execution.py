@@ -12,10 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from repnet_search.graph import Schedule, TrainingGraph, build_graph
+from repnet_search.measure.codes import watch_codes
 from repnet_search.measure.executor import ArenaExecutor
-from repnet_search.measure.kinks import count_flips, watch_sides
+from repnet_search.measure.kinks import Sides, count_flips, watch_sides
 from repnet_search.memory import Arena, compute_liveness, place_buffers
-from repnet_search.models.repnet import RepNet
+from repnet_search.models.calibration import Calibration, calibrate
+from repnet_search.models.quantised import QuantisedBackbone
+from repnet_search.models.repnet import Prefix, RepNet
 from repnet_search.models.weights import BackboneWeights
 from repnet_search.spec import ResolvedDesign
 from repnet_search.training.update import UpdateRule
@@ -26,6 +29,8 @@ GRADIENT_TOLERANCE = 1e-4
 _ROUNDING_FACTOR = 8  # how much further from float32 autograd another order may be than float64 is
 _DRAWS = 4  # about one step in 200 differs because a value lay within rounding of a ReLU's kink
 _SEED_STEP = 1_000_003
+_CALIBRATION_IMAGES = 8
+_NARROWED = 0.5  # a mask of which every bit is set would hide that it was overwritten, so clamps need something to do
 _RATE_SCALE = 100.0  # an input gradient made from an already updated weight must show
 
 
@@ -42,7 +47,8 @@ class ExecutionCheck:
     """A step inside its arena against autograd; errors are relative to a parameter's largest gradient.
 
     `idle_parameters` are trained tensors whose gradient is 0 everywhere, which prove nothing; `flips` are values that
-    fell on another side of a ReLU's kink than autograd's; `seed` is what parameters and images were drawn with.
+    fell on another side of a ReLU's kink than autograd's; `code_flips` are an int8 backbone's codes that differ from
+    the model's; `seed` is what parameters and images were drawn with.
     """
 
     arena_bytes: int
@@ -56,6 +62,7 @@ class ExecutionCheck:
     parameters: int
     idle_parameters: int
     flips: int
+    code_flips: int
     seed: int
 
     @property
@@ -67,6 +74,7 @@ class ExecutionCheck:
             and self.gradient_error <= GRADIENT_TOLERANCE
             and self.statistics_error <= GRADIENT_TOLERANCE
             and self.updates_equal
+            and self.code_flips == 0
         )
 
 
@@ -76,11 +84,13 @@ class Subject:
     def __init__(
         self, resolved: ResolvedDesign, weights: BackboneWeights, *, classes: int, batch: int, seed: int
     ) -> None:
+        self.resolved = resolved
         self.seed = seed
         self.recipe = resolved.design.recipe
         self.input_range = weights.input_range
         generator = torch.Generator().manual_seed(seed)
-        self.model = RepNet(resolved, weights.tensors, classes=classes).train()
+        calibration = create_calibration(resolved, weights, seed=seed)
+        self.model = RepNet(resolved, weights.tensors, classes=classes, calibration=calibration).train()
         randomise_parameters(self.model, generator)
         size = (batch, 3, resolved.design.resolution, resolved.design.resolution)
         self.micros = tuple(
@@ -92,20 +102,47 @@ class Subject:
         )
         self.state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
-    def autograd(self, dtype: torch.dtype) -> tuple[float, dict[str, Tensor]]:
+    def autograd(self, dtype: torch.dtype, *, model: RepNet | None = None) -> tuple[float, dict[str, Tensor]]:
         """Returns the mean loss of the micro-batches and every trained parameter's gradient, by stock autograd.
 
         In float32 the model's batch norms take over the micro-batches' statistics.
+
+        Args:
+            dtype: what is computed in.
+            model: the model in that type; made here where there is none.
         """
-        model = self.model if dtype is torch.float32 else copy.deepcopy(self.model).to(dtype)
+        model = model or self.model_in(dtype)
         losses = [
-            functional.cross_entropy(model(self.input_range.normalise(micro.images).to(dtype)), micro.labels)
-            for micro in self.micros
+            functional.cross_entropy(self._logits(model, micro.images, dtype), micro.labels) for micro in self.micros
         ]
         loss = torch.stack(losses).mean()
         trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
         gradients = torch.autograd.grad(loss, list(trained.values()))
         return loss.item(), dict(zip(trained, gradients, strict=True))
+
+    def model_in(self, dtype: torch.dtype) -> RepNet:
+        """Returns the model itself in float32, else a copy."""
+        return self.model if dtype is torch.float32 else copy.deepcopy(self.model).to(dtype)
+
+    def exact_gradients(self, codes: Sides) -> dict[str, Tensor] | None:
+        """Returns the gradients by autograd in float64; None where an int8 backbone's codes are not those given.
+
+        They are sums that are rounded, and on a half float64 may round to another side.
+        """
+        model = self.model_in(torch.float64)
+        with watch_codes(model) as found:
+            _, gradients = self.autograd(torch.float64, model=model)
+        return None if count_flips(found, codes) else gradients
+
+    def _logits(self, model: RepNet, images: Tensor, dtype: torch.dtype) -> Tensor:
+        normalised = self.input_range.normalise(images)
+        if model is self.model or self.model.calibration is None:
+            logits: Tensor = model(normalised.to(dtype))
+            return logits
+        # In front of the gradient path float32 decides which codes the image has, and so all others there.
+        with torch.no_grad():
+            stream, features, feature = self.model.prefix(normalised)
+        return model.adapt(Prefix(stream.to(dtype), tuple(value.to(dtype) for value in features), feature.to(dtype)))
 
     def execute(self, graph: TrainingGraph, arena: Arena, *, forgets: bool = True) -> tuple[float, ArenaExecutor]:
         """Returns the mean loss of the micro-batches run inside an arena, and the executor behind them."""
@@ -117,6 +154,7 @@ class Subject:
             input_range=self.input_range,
             rate_scale=_RATE_SCALE,
             forgets=forgets,
+            backbone=self.model.backbone if isinstance(self.model.backbone, QuantisedBackbone) else None,
         )
         losses = [executor.run(micro.images, micro.labels) for micro in self.micros]
         executor.step(len(losses))
@@ -136,6 +174,17 @@ class Subject:
         return {name: value.detach() for name, value in trained.items()}
 
 
+def create_calibration(resolved: ResolvedDesign, weights: BackboneWeights, *, seed: int) -> Calibration | None:
+    """Returns half the ranges that a backbone's activations have on random images; None for a float32 backbone."""
+    design = resolved.design
+    if design.activation_bits == 32:
+        return None
+    size = (_CALIBRATION_IMAGES, 3, design.resolution, design.resolution)
+    images = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    ranges = calibrate(resolved.table, weights.tensors, weights.input_range.normalise(images)).ranges
+    return Calibration({name: (low * _NARROWED, high * _NARROWED) for name, (low, high) in ranges.items()})
+
+
 def verify_execution(
     resolved: ResolvedDesign,
     weights: BackboneWeights,
@@ -150,7 +199,7 @@ def verify_execution(
     Where gradients differ and a value lies on a kink, parameters and images are drawn again.
 
     Args:
-        resolved: the design in its explicit form, fp32.
+        resolved: the design in its explicit form.
         weights: the backbone's folded weights.
         classes: outputs of the head.
         batch: images of a micro-batch; a recipe that accumulates runs two of them.
@@ -158,14 +207,14 @@ def verify_execution(
         seed: of parameters and images.
 
     Raises:
-        SpecError: an int8 backbone, or what `build_graph` refuses.
+        SpecError: what `build_graph` refuses.
         ArenaViolationError: a kernel touches what its operator does not name.
     """
     graph = build_graph(resolved, classes=classes, batch=batch, schedule=schedule)
     for draw in range(_DRAWS):
         subject = Subject(resolved, weights, classes=classes, batch=batch, seed=seed + draw * _SEED_STEP)
         check = _compare(graph, subject)
-        if check.passed or not check.flips:
+        if check.passed or not (check.flips or check.code_flips):
             break
     return check
 
@@ -175,9 +224,9 @@ def _compare(graph: TrainingGraph, subject: Subject) -> ExecutionCheck:
     liveness = compute_liveness(graph)
     arena = place_buffers(liveness)
     loss, executor = subject.execute(graph, arena)
-    _, exact = subject.autograd(torch.float64)
-    with watch_sides(subject.model) as sides:
+    with watch_sides(subject.model) as sides, watch_codes(subject.model) as codes:
         expected_loss, expected = subject.autograd(torch.float32)
+    exact = subject.exact_gradients(codes)
     error, worst = gradient_error(executor.gradients, expected, exact=exact)
     running = [name for name in subject.state if name.endswith(("running_mean", "running_var"))]
     statistics = {name: value for name, value in subject.model.state_dict().items() if name in running}
@@ -195,6 +244,7 @@ def _compare(graph: TrainingGraph, subject: Subject) -> ExecutionCheck:
         parameters=len(expected),
         idle_parameters=sum(not value.any() for value in expected.values()),
         flips=count_flips(executor.sides, sides),
+        code_flips=count_flips(executor.codes, codes),
         seed=subject.seed,
     )
 

@@ -17,13 +17,18 @@ from repnet_search.errors import SpecError
 from repnet_search.graph import OpKind, Role, TrainingGraph
 from repnet_search.measure import kernels_backward as backward
 from repnet_search.measure import kernels_forward as forward
+from repnet_search.measure import kernels_int8 as int8
+from repnet_search.measure import kernels_smooth as smooth
 from repnet_search.measure import kernels_streamed as streamed
 from repnet_search.measure.arena_memory import ArenaMemory, OpAccess
+from repnet_search.measure.codes import record_codes
+from repnet_search.measure.int8_step import describe_int8_step
 from repnet_search.measure.kernel_run import KernelRun
 from repnet_search.measure.kinks import Sides, record_sides
 from repnet_search.memory import Arena
 from repnet_search.models.input_range import InputRange
 from repnet_search.models.module import NORM_EPS
+from repnet_search.models.quantised import QuantisedBackbone, QuantisedConv
 from repnet_search.spec import Recipe
 from repnet_search.training.update import ParameterRule
 
@@ -32,6 +37,9 @@ KERNELS: Mapping[OpKind, Callable[[KernelRun], None]] = {
     OpKind.CONV: forward.conv,
     OpKind.STREAMED_BLOCK: streamed.streamed_block,
     OpKind.BACKBONE_NORM: forward.backbone_norm,
+    OpKind.ACTIVATION: smooth.activation,
+    OpKind.SQUEEZE: smooth.squeeze,
+    OpKind.CHANNEL_SCALE: smooth.channel_scale,
     OpKind.RESIDUAL_ADD: forward.residual_add,
     OpKind.MAX_POOL: forward.max_pool,
     OpKind.AVERAGE_POOL: forward.average_pool,
@@ -50,17 +58,31 @@ KERNELS: Mapping[OpKind, Callable[[KernelRun], None]] = {
     OpKind.AVERAGE_POOL_BACKWARD: backward.average_pool_backward,
     OpKind.MAX_POOL_BACKWARD: backward.max_pool_backward,
     OpKind.RESIDUAL_ADD_BACKWARD: backward.residual_add_backward,
+    OpKind.CHANNEL_SCALE_BACKWARD: smooth.channel_scale_backward,
+    OpKind.SQUEEZE_BACKWARD: smooth.squeeze_backward,
+    OpKind.ACTIVATION_BACKWARD: smooth.activation_backward,
     OpKind.BACKBONE_NORM_BACKWARD: backward.backbone_norm_backward,
     OpKind.STREAMED_BLOCK_BACKWARD: streamed.streamed_block_backward,
     OpKind.CONV_BACKWARD: backward.conv_backward,
     OpKind.GRADIENT_ADD: backward.gradient_add,
 }
 
+INT8_KERNELS: Mapping[OpKind, Callable[[KernelRun], None]] = {
+    **KERNELS,
+    OpKind.IMAGE_POOL: int8.image_pool,
+    OpKind.CONV: int8.conv,
+    OpKind.STREAMED_BLOCK: int8.streamed_block,
+    OpKind.RESIDUAL_ADD: int8.residual_add,
+    OpKind.MAX_POOL: int8.max_pool,
+    OpKind.EXCHANGE: int8.exchange,
+}
+
 
 class ArenaExecutor:
     """Runs micro-batches of a step.
 
-    `state` are the parameters, `gradients` those of the update, and `sides` says where activations let gradients pass.
+    `state` are the parameters, `gradients` those of the update; `sides` says where activations let gradients pass, and
+    `codes` are what an int8 backbone computed, on the grids of `int8`.
     """
 
     def __init__(
@@ -74,11 +96,12 @@ class ArenaExecutor:
         rate_scale: float = 1.0,
         norm_eps: float = NORM_EPS,
         forgets: bool = True,
+        backbone: QuantisedBackbone | None = None,
     ) -> None:
         """Makes the arena, and copies of the parameters outside it.
 
         Args:
-            graph: the step, fp32.
+            graph: the step.
             arena: a placement of its buffers.
             state: every parameter and norm statistic by name, as RepNet's state has them.
             recipe: the update, fused where it accumulates nothing.
@@ -86,17 +109,21 @@ class ArenaExecutor:
             rate_scale: a factor on the learning rate.
             norm_eps: ε of the backbone's norms, where they are not folded.
             forgets: whether a buffer is poisoned right after its last use.
+            backbone: the codes of an int8 backbone and the grids of its tensors; its biases are those of `state`.
 
         Raises:
-            SpecError: the backbone is int8.
+            SpecError: the step's backbone is int8 and there is no `backbone`.
         """
-        if any(tensor.role is Role.BACKBONE and tensor.size_bytes < 4 * tensor.elements for tensor in graph.tensors):
-            raise SpecError(
-                "A step with an int8 backbone can be planned but not run by this version; use activation_bits 32."
-            )
+        features = [tensor for tensor in graph.tensors if tensor.role is Role.BACKBONE]
+        if backbone is None and any(tensor.size_bytes == tensor.elements for tensor in features):
+            raise SpecError("A step with an int8 backbone needs its codes and grids, but got none; pass the backbone.")
         self.state = {name: value.detach().clone() for name, value in state.items()}
         self.gradients: dict[str, Tensor] = {}
         self.sides: Sides = {}
+        self.codes: Sides = {}
+        self.int8 = None if backbone is None else describe_int8_step(graph, backbone)
+        if backbone is not None:
+            self.state |= _real_weights(backbone)
         self._graph = graph
         self._memory = ArenaMemory(graph, arena, forgets=forgets)
         self._recipe = recipe
@@ -122,21 +149,24 @@ class ArenaExecutor:
         loss = float("nan")
         for index, op in enumerate(self._graph.ops):
             access = OpAccess(self._memory, index)
-            KERNELS[op.kind](
-                KernelRun(
-                    graph=self._graph,
-                    op=op,
-                    access=access,
-                    state=self.state,
-                    labels=labels,
-                    input_range=self._input_range,
-                    norm_eps=self._norm_eps,
-                    deliver=self._deliver,
-                )
+            run = KernelRun(
+                graph=self._graph,
+                op=op,
+                access=access,
+                state=self.state,
+                labels=labels,
+                input_range=self._input_range,
+                norm_eps=self._norm_eps,
+                deliver=self._deliver,
+                int8=self.int8,
             )
+            (KERNELS if self.int8 is None else INT8_KERNELS)[op.kind](run)
             if op.kind is OpKind.LOSS:
                 loss = float(access.read(op.writes[1]))
-            record_sides(self.sides, self._graph, op, access)
+            if self.int8 is not None and op.writes and op.writes[0] in self.int8.grids:
+                record_codes(self.codes, run)
+            else:
+                record_sides(self.sides, self._graph, op, access)
             access.finish()
         return loss
 
@@ -160,3 +190,9 @@ class ArenaExecutor:
         recipe = self._recipe
         lr = recipe.lr * (recipe.head_lr_ratio if name.startswith("head.") else 1.0)
         self._rule.update(self.state[name], gradient, lr=lr * self._rate_scale)
+
+
+def _real_weights(backbone: QuantisedBackbone) -> dict[str, Tensor]:
+    """Returns what the codes of an int8 backbone's weights stand for, by the names that the op list has for them."""
+    convs = {name: module for name, module in backbone.named_modules() if isinstance(module, QuantisedConv)}
+    return {f"backbone.{name}.weight": conv.real_weight for name, conv in convs.items()}

@@ -11,6 +11,7 @@ from torch import Tensor
 from repnet_search.backbones import Activation, Block
 from repnet_search.graph import NormLayer, Op, OpKind, Role, TrainingGraph
 from repnet_search.measure.arena_memory import OpAccess
+from repnet_search.measure.int8_step import Int8Step, encode
 from repnet_search.models.input_range import InputRange
 
 
@@ -27,6 +28,7 @@ class KernelRun:
         input_range: what the image's bytes mean.
         norm_eps: ε of the backbone's norms, where they are not folded.
         deliver: takes a parameter's name and its gradient, and updates the parameter or accumulates.
+        int8: the grids and codes of an int8 backbone.
     """
 
     graph: TrainingGraph
@@ -37,6 +39,7 @@ class KernelRun:
     input_range: InputRange
     norm_eps: float
     deliver: Callable[[str, Tensor], None]
+    int8: Int8Step | None = None
 
     @property
     def forward(self) -> Op:
@@ -44,7 +47,9 @@ class KernelRun:
         return self.graph.ops[self.op.of]
 
     def read(self, tensor: int) -> Tensor:
-        """Returns a tensor as float32 in its shape; an image's bytes are normalised as they are read."""
+        """Returns a tensor's real values, float32 in its shape; an image's bytes are normalised as they are read."""
+        if self.int8 is not None and tensor in self.int8.grids:
+            return self.codes(tensor) * self.int8.grids[tensor].scale
         if self.graph.tensors[tensor].role is Role.IMAGE:
             return self.input_range.normalise(self.access.read_bytes(tensor))
         return self.access.read(tensor)
@@ -52,6 +57,23 @@ class KernelRun:
     def write(self, tensor: int) -> Tensor:
         """Returns a float32 tensor to be changed in place."""
         return self.access.write(tensor)
+
+    @property
+    def int8_step(self) -> Int8Step:
+        """What is known of the int8 tensors, where the backbone is int8."""
+        assert self.int8 is not None
+        return self.int8
+
+    def codes(self, tensor: int) -> Tensor:
+        """Returns an int8 tensor's centred codes, whole float32 numbers; an image gets them as it is read."""
+        grid = self.int8_step.grids[tensor]
+        if self.role(tensor) is Role.IMAGE:
+            return grid.quantise(self.input_range.normalise(self.access.read_bytes(tensor)))
+        return self.access.read_codes(tensor).float() - grid.zero_point
+
+    def store(self, tensor: int, codes: Tensor) -> None:
+        """Writes centred codes into an int8 tensor."""
+        self.access.write_codes(tensor).copy_(encode(codes, self.int8_step.grids[tensor]))
 
     def with_role(self, tensors: tuple[int, ...], role: Role) -> int | None:
         """Returns the first of some tensors that has a role."""
@@ -161,12 +183,36 @@ class KernelRun:
 
 def activate_(value: Tensor, activation: Activation) -> Tensor:
     """Activates a tensor in place, and returns it."""
-    if activation is Activation.RELU6:
-        return value.clamp_(0, 6)
-    return value.clamp_(min=0) if activation is Activation.RELU else value
+    match activation:
+        case Activation.NONE:
+            return value
+        case Activation.RELU:
+            return value.clamp_(min=0)
+        case Activation.RELU6:
+            return value.clamp_(0, 6)
+        case Activation.HARD_SWISH:
+            return value.mul_((value + 3).clamp_(0, 6)).div_(6)
+        case Activation.SILU:
+            return value.mul_(torch.sigmoid(value))
+        case Activation.HARD_SIGMOID:
+            return value.add_(3).clamp_(0, 6).div_(6)
+        case Activation.SIGMOID:
+            return value.sigmoid_()
 
 
 def passes(output: Tensor, activation: Activation) -> Tensor:
-    """Returns where a gradient passes an activation, from the activated output; bool."""
-    below_six = output < 6 if activation is Activation.RELU6 else True
-    return (output > 0) & below_six if activation is not Activation.NONE else output == output
+    """Returns where a gradient passes an activation, from the activated output; bool.
+
+    Of h-swish and the hard sigmoid, where their curved or sloping part is; what has no kink passes everywhere.
+    """
+    match activation:
+        case Activation.RELU:
+            return output > 0
+        case Activation.RELU6:
+            return (output > 0) & (output < 6)
+        case Activation.HARD_SWISH:
+            return (output != 0) & (output < 3)
+        case Activation.HARD_SIGMOID:
+            return (output > 0) & (output < 1)
+        case _:
+            return torch.ones_like(output, dtype=torch.bool)

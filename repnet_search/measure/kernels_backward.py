@@ -14,6 +14,7 @@ from repnet_search.graph import Role
 from repnet_search.measure.arena_memory import ArenaViolationError
 from repnet_search.measure.kernel_run import KernelRun, passes
 from repnet_search.measure.kernels_forward import standardise
+from repnet_search.models.lean import gate_slope
 from repnet_search.models.module import STANDARDISATION_EPS
 from repnet_search.spec import Norm
 
@@ -61,9 +62,16 @@ def residual_add_backward(run: KernelRun) -> None:
 
 
 def exchange_backward(run: KernelRun) -> None:
-    """The norm output's gradient γ ⊙ Rᵀ g_b, and γ's, Σ Rᵀ g_b ⊙ n with n recomputed from its kept input."""
+    """The norm output's gradient γ ⊙ Rᵀ g_b, and γ's, Σ Rᵀ g_b ⊙ n with n recomputed from its kept input.
+
+    An int8 sum's mask clamps g_b in place first.
+    """
     op = run.op
     gradient, target = run.read(op.reads[0]), op.writes[0]
+    mask = run.with_role(op.reads, Role.MASK)
+    if mask is not None:
+        gradient = run.write(op.reads[0])
+        gradient.mul_(run.access.read_bits(mask).view_as(gradient))
     gamma = run.parameter(0)
     resized = _unresize(gradient, run.shape(target))
     sums = (resized * _norm_output(run)).sum((0, 2, 3))
@@ -73,7 +81,8 @@ def exchange_backward(run: KernelRun) -> None:
 
 def _norm_output(run: KernelRun) -> Tensor:
     """Returns n, from the convolution's output in front of the norm and the norm's statistics."""
-    raw = run.read(run.op.reads[1])
+    _, *kept = (tensor for tensor in run.op.reads if run.role(tensor) is not Role.MASK)
+    raw = run.read(kept[0])
     statistics = run.with_role(run.op.reads, Role.STATISTICS)
     if statistics is None:
         return raw
@@ -195,12 +204,14 @@ def conv_backward(run: KernelRun) -> None:
 
 
 def _frozen_conv_backward(run: KernelRun) -> None:
-    """The mask is applied as the gradient is read."""
+    """The mask, or the slope of a gate, is applied as the gradient is read."""
     op, forward = run.op, run.forward
     gradient = run.read(op.reads[0])
     mask = run.with_role(op.reads, Role.MASK)
     if mask is not None:
         gradient = gradient * run.access.read_bits(mask).view_as(gradient)
+    elif forward.activation.is_gate:
+        gradient = gradient * gate_slope(run.read(op.reads[1]), forward.activation)
     if forward.input_needs_gradient:
         size = run.shape(op.writes[0])[-2:]
         run.contribute(op.writes[0], conv_input_gradient(gradient, run.parameter(0), op.conv, size))

@@ -100,15 +100,19 @@ def residual_add(run: KernelRun) -> None:
 
 def max_pool(run: KernelRun) -> None:
     """A 3×3 max pool of stride 2, and in one byte which of the 9 values won."""
-    source = run.read(run.op.reads[0])
+    run.write(run.op.writes[0]).copy_(take_maxima(run, run.read(run.op.reads[0])))
+
+
+def take_maxima(run: KernelRun, source: Tensor) -> Tensor:
+    """Returns the maxima of a max pool's windows; writes the winners where the operator keeps them."""
     values, flat = functional.max_pool2d(source, 3, stride=2, padding=1, return_indices=True)
-    run.write(run.op.writes[0]).copy_(values)
     if len(run.op.writes) > 1:
         side, out_side = source.shape[-1], values.shape[-1]
         first = torch.arange(out_side) * 2 - 1
         row = flat // side - first.view(-1, 1)
         column = flat % side - first
         run.access.write_bytes(run.op.writes[1]).copy_(3 * row + column)
+    return values
 
 
 def norm(run: KernelRun) -> None:

@@ -44,7 +44,9 @@ def streamed_block_backward(run: KernelRun) -> None:
     expand, depthwise, _ = run.block.convs
     expand_weight, _, weight, _, project_weight, _ = map(run.parameter, range(6))
     gradient, target = run.read(op.reads[0]), run.write(op.writes[0])
-    expand_mask, depthwise_mask = (tensor for tensor in op.reads if run.role(tensor) is Role.MASK)
+    expand_mask, depthwise_mask, *of_int8 = (tensor for tensor in op.reads if run.role(tensor) is Role.MASK)
+    for mask in of_int8:  # an int8 projection's, applied as the gradient is read
+        gradient = gradient * run.access.read_bits(mask).view_as(gradient)
     hidden, filtered = (run.write(tensor) for tensor in op.writes if run.role(tensor) is Role.WORKSPACE)
     if op.writes[0] not in op.reads:
         target.zero_()

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from repnet_search.backbones import Activation, Block
+from repnet_search.backbones import Activation
 from repnet_search.graph import Op, OpKind, Role, TrainingGraph
 from repnet_search.measure.arena_memory import OpAccess
 from repnet_search.measure.kernel_run import passes
@@ -33,15 +33,18 @@ def record_sides(sides: Sides, graph: TrainingGraph, op: Op, access: OpAccess) -
         masks = [tensor for tensor in op.writes if graph.tensors[tensor].role is Role.MASK]
         for parameter, mask in zip(op.parameters[::2], masks, strict=False):
             sides.setdefault(parameter.name.removesuffix(".weight"), []).append(access.read_bits(mask))
-    elif op.activation is not Activation.NONE:
-        name = op.parameters[0].name.removesuffix(".weight") if op.parameters else f"backbone.{_block_key(op)}"
-        sides.setdefault(name, []).append(passes(access.read(op.writes[0]), op.activation).flatten())
+    elif op.activation is not Activation.NONE and op.kind is not OpKind.CHANNEL_SCALE:
+        output = access.read(op.writes[0])
+        sides.setdefault(_name(graph, op), []).append(passes(output, op.activation).flatten())
 
 
-def _block_key(op: Op) -> str:
-    """Returns the name of a residual add's block in the backbone."""
-    assert isinstance(op.layer, Block)
-    return op.place.replace("block ", "blocks.")
+def _name(graph: TrainingGraph, op: Op) -> str:
+    """Returns the name of the layer in front of an operator's activation, or of a residual add's block."""
+    if op.kind is OpKind.ACTIVATION:
+        op = next(other for other in graph.ops if op.reads[0] in other.writes)
+    if op.parameters:
+        return op.parameters[0].name.removesuffix(".weight")
+    return f"backbone.{op.place.replace('block ', 'blocks.')}"
 
 
 @contextmanager

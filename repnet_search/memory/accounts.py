@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from repnet_search.errors import SpecError
-from repnet_search.graph import Schedule, TrainingGraph, build_graph
+from repnet_search.graph import Schedule, Slopes, TrainingGraph, build_graph
 from repnet_search.graph.tape import FLOAT_BYTES
 from repnet_search.memory.eager import count_kept_bytes
 from repnet_search.memory.estimate import estimate_memory
@@ -66,8 +66,10 @@ class AccountFigure:
         return None if self.missing else sum(size for _, size in self.terms)
 
 
-def compare_accounts(resolved: ResolvedDesign, *, classes: int, batch: int = 1) -> tuple[AccountFigure, ...]:
-    """Returns the arena for every schedule, then eager, then paper.
+def compare_accounts(
+    resolved: ResolvedDesign, *, classes: int, batch: int = 1, slopes: Slopes = Slopes.EXACT
+) -> tuple[AccountFigure, ...]:
+    """Returns the arena for every schedule, then eager, then paper; `slopes` are those of the arena's target.
 
     Raises:
         SpecError: as `build_graph`.
@@ -75,7 +77,7 @@ def compare_accounts(resolved: ResolvedDesign, *, classes: int, batch: int = 1) 
     recipe = resolved.design.recipe
     figures = []
     for schedule in Schedule:
-        memory = estimate_memory(resolved, classes=classes, batch=batch, schedule=schedule)
+        memory = estimate_memory(resolved, classes=classes, batch=batch, schedule=schedule, slopes=slopes)
         figures.append(AccountFigure(Account.ARENA, schedule, batch, recipe, memory.terms))
     graph = build_graph(resolved, classes=classes, batch=batch)
     figures.append(AccountFigure(Account.EAGER, None, batch, recipe, _eager_terms(graph, recipe)))

@@ -18,6 +18,10 @@ ATTEMPTS = 60
 """Placements tried in each order before the best is taken."""
 
 
+Priority = Callable[[Buffer], tuple[int, ...]]
+"""What comes first has the least of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arena:
     """A placement: the offset of every buffer of the liveness, in its order, and the bytes needed in all."""
@@ -29,11 +33,11 @@ class Arena:
 def place_buffers(liveness: Liveness) -> Arena:
     """Returns the smallest placement found of a step's buffers; deterministic."""
     buffers, bound = liveness.buffers, liveness.peak_bytes
-    best = _place(buffers, _order(buffers, _by_size))
+    best = _place(buffers, order_buffers(buffers, _by_size))
     for priority in (_by_lifetime, _by_area, _by_size):
         if best.size_bytes == bound:
             break
-        best = min(best, _improve(buffers, bound, _order(buffers, priority)), key=lambda arena: arena.size_bytes)
+        best = min(best, _improve(buffers, bound, order_buffers(buffers, priority)), key=lambda arena: arena.size_bytes)
     return best
 
 
@@ -53,7 +57,8 @@ def _improve(buffers: tuple[Buffer, ...], bound: int, order: list[int]) -> Arena
     return best
 
 
-def _order(buffers: tuple[Buffer, ...], priority: Callable[[Buffer], tuple[int, ...]]) -> list[int]:
+def order_buffers(buffers: tuple[Buffer, ...], priority: Priority) -> list[int]:
+    """Returns the positions of buffers in an order to place them in."""
     return sorted(range(len(buffers)), key=lambda index: priority(buffers[index]))
 
 
@@ -69,6 +74,10 @@ def _by_area(buffer: Buffer) -> tuple[int, ...]:
     return -(buffer.last - buffer.first + 1) * buffer.size_bytes, buffer.first
 
 
+PRIORITIES: tuple[Priority, ...] = (_by_size, _by_lifetime, _by_area)
+"""The orders that are tried."""
+
+
 def _place(buffers: tuple[Buffer, ...], order: list[int]) -> Arena:
     """Returns the placement that comes of one order."""
     offsets = [0] * len(buffers)
@@ -76,7 +85,7 @@ def _place(buffers: tuple[Buffer, ...], order: list[int]) -> Arena:
     size_bytes = 0
     for index in order:
         buffer = buffers[index]
-        offset = _lowest_gap(placed, buffer)
+        offset = find_lowest_gap(placed, buffer)
         end = offset + buffer.size_bytes
         offsets[index] = offset
         insort(placed, (offset, end, buffer.first, buffer.last))
@@ -84,8 +93,13 @@ def _place(buffers: tuple[Buffer, ...], order: list[int]) -> Arena:
     return Arena(tuple(offsets), size_bytes)
 
 
-def _lowest_gap(placed: list[tuple[int, int, int, int]], buffer: Buffer) -> int:
-    """Returns the lowest offset with room among the placed buffers that live at the same time."""
+def find_lowest_gap(placed: list[tuple[int, int, int, int]], buffer: Buffer) -> int:
+    """Returns the lowest offset with room among the placed buffers that live at the same time.
+
+    Args:
+        placed: (offset, end, first, last) of each, ascending in offset.
+        buffer: what is to be placed.
+    """
     size, first, last = buffer.size_bytes, buffer.first, buffer.last
     offset = 0
     for start, end, placed_first, placed_last in placed:

@@ -46,14 +46,11 @@ def _nothing(_: TrainingGraph, __: Op) -> Iterator[Kept]:
 
 
 def _conv(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
-    """Its input whenever anything here is tracked; ReLU6 its input too, ReLU its output."""
+    """Its input whenever anything here is tracked, and what its activation keeps."""
     if not op.output_needs_gradient:
         return
     yield _tensor(graph, op.reads[0])
-    if op.activation is Activation.RELU6:
-        yield "before ReLU6", _tensor(graph, op.writes[0])[1]
-    elif op.activation is Activation.RELU:
-        yield _tensor(graph, op.writes[0])
+    yield from _activated(graph, op)
     if op.standardised:
         # Standardised by batch_norm over output channels: mean and 1/σ, and the convolution keeps the result.
         yield "standardised", FLOAT_BYTES * (op.parameters[0].elements + 2 * op.conv.out_channels)
@@ -65,15 +62,32 @@ def _backbone_norm(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
         return
     yield "before norm", graph.tensors[op.reads[0]].elements * FLOAT_BYTES
     yield "batch statistics", 2 * FLOAT_BYTES * op.parameters[0].elements if op.weight_trains else 0
-    if op.activation is Activation.RELU6:
-        yield "before ReLU6", _tensor(graph, op.writes[0])[1]
-    elif op.activation is Activation.RELU:
+    yield from _activated(graph, op)
+
+
+def _activated(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    """ReLU6 and the hard sigmoid keep their input, ReLU and the sigmoid their output."""
+    if op.activation in (Activation.RELU6, Activation.HARD_SIGMOID):
+        yield "before activation", _tensor(graph, op.writes[0])[1]
+    elif op.activation in (Activation.RELU, Activation.SIGMOID):
         yield _tensor(graph, op.writes[0])
+
+
+def _smooth(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    """H-swish and SiLU keep their input, which is nobody else's; the key is not that of what may overwrite it here."""
+    yield "before activation", graph.tensors[op.reads[0]].elements * FLOAT_BYTES
+
+
+def _channel_scale(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
+    """A product keeps both factors."""
+    if op.output_needs_gradient:
+        yield _tensor(graph, op.reads[0])
+        yield _tensor(graph, op.reads[1])
 
 
 def _residual_add(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
-    if op.output_needs_gradient and op.activation is not Activation.NONE:
-        yield _tensor(graph, op.writes[0])
+    if op.output_needs_gradient:
+        yield from _activated(graph, op)
 
 
 def _max_pool(graph: TrainingGraph, op: Op) -> Iterator[Kept]:
@@ -115,6 +129,9 @@ EAGER_RULES: dict[OpKind, Callable[[TrainingGraph, Op], Iterator[Kept]]] = {
     OpKind.IMAGE_POOL: _nothing,
     OpKind.CONV: _conv,
     OpKind.BACKBONE_NORM: _backbone_norm,
+    OpKind.ACTIVATION: _smooth,
+    OpKind.SQUEEZE: _nothing,
+    OpKind.CHANNEL_SCALE: _channel_scale,
     OpKind.RESIDUAL_ADD: _residual_add,
     OpKind.MAX_POOL: _max_pool,
     OpKind.AVERAGE_POOL: _average_pool,

@@ -1,17 +1,19 @@
 """The `arena` account: what training a design needs in RAM on a lean runtime or a microcontroller's training engine.
 
 RAM = placed arena + parameters + norm state + optimizer state + accumulated gradients. The reference kernels need no
-scratch. Frozen weights and their folded biases stay in flash.
+scratch. Frozen weights and their folded biases stay in flash (flash.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repnet_search.graph import Op, Schedule, TrainingGraph, build_graph
+from repnet_search.graph import Op, Schedule, Slopes, TrainingGraph, build_graph
 from repnet_search.graph.tape import FLOAT_BYTES
 from repnet_search.memory.arena import place_buffers
+from repnet_search.memory.flash import FlashEstimate, estimate_flash
 from repnet_search.memory.liveness import Liveness, compute_liveness
+from repnet_search.memory.macs import count_int8_macs
 from repnet_search.memory.parameters import gradient_bytes_per_parameter, optimizer_bytes_per_parameter
 from repnet_search.spec.resolve import ResolvedDesign
 
@@ -35,14 +37,26 @@ class MemoryEstimate:
     norm_state_bytes: int
     optimizer_bytes: int
     gradient_bytes: int
-    flash_bytes: int
+    flash: FlashEstimate
     forward_macs: int
     macs: int
+    int8_macs: int
+    slopes: Slopes = Slopes.EXACT
 
     @property
     def ram_bytes(self) -> int:
         """The training memory."""
         return sum(size for _, size in self.terms)
+
+    @property
+    def flash_bytes(self) -> int:
+        """What a limit of flash holds for."""
+        return self.flash.total_bytes
+
+    @property
+    def float_macs(self) -> int:
+        """Multiply-accumulates in fp32 of the whole step."""
+        return self.macs - self.int8_macs
 
     @property
     def terms(self) -> tuple[tuple[str, int], ...]:
@@ -58,7 +72,12 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    resolved: ResolvedDesign, *, classes: int, batch: int = 1, schedule: Schedule = Schedule.LAYER
+    resolved: ResolvedDesign,
+    *,
+    classes: int,
+    batch: int = 1,
+    schedule: Schedule = Schedule.LAYER,
+    slopes: Slopes = Slopes.EXACT,
 ) -> MemoryEstimate:
     """Returns the arena account of a design.
 
@@ -67,11 +86,12 @@ def estimate_memory(
         classes: outputs of the head.
         batch: images of a micro-batch; recipes train at 1.
         schedule: how the target runs the frozen backbone.
+        slopes: how it keeps the slopes of smooth activations.
 
     Raises:
         SpecError: as `build_graph`.
     """
-    graph = build_graph(resolved, classes=classes, batch=batch, schedule=schedule)
+    graph = build_graph(resolved, classes=classes, batch=batch, schedule=schedule, slopes=slopes)
     liveness = compute_liveness(graph)
     return estimate_graph(resolved, graph, liveness, arena_bytes=place_buffers(liveness).size_bytes)
 
@@ -108,17 +128,17 @@ def estimate_graph(
         norm_state_bytes=graph.norm_state_elements * FLOAT_BYTES,
         optimizer_bytes=parameters * optimizer_bytes_per_parameter(recipe),
         gradient_bytes=parameters * gradient_bytes_per_parameter(recipe),
-        flash_bytes=_flash_bytes(resolved),
+        flash=estimate_flash(
+            resolved.table,
+            activation_bits=resolved.design.activation_bits,
+            train_bias=resolved.design.train_bias,
+            trained_elements=parameters + graph.norm_state_elements,
+        ),
         forward_macs=graph.forward_macs,
         macs=graph.macs,
+        int8_macs=count_int8_macs(graph),
+        slopes=graph.slopes,
     )
-
-
-def _flash_bytes(resolved: ResolvedDesign) -> int:
-    """Frozen weights at their width, and folded biases in 4 bytes unless they train."""
-    weight_bytes = 1 if resolved.design.activation_bits == 8 else FLOAT_BYTES
-    biases = 0 if resolved.design.train_bias else resolved.table.bias_count
-    return resolved.table.weight_count * weight_bytes + biases * FLOAT_BYTES
 
 
 def _describe(op: Op, *, forward: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repnet_search.graph import OpKind, Role, Schedule, TrainingGraph, build_graph
+from repnet_search.graph import OpKind, Role, Schedule, Slopes, TrainingGraph, build_graph
 from repnet_search.memory.arena import Arena, place_buffers
 from repnet_search.memory.estimate import MemoryEstimate, estimate_graph
 from repnet_search.memory.liveness import Buffer, Liveness, compute_liveness
@@ -132,7 +132,12 @@ class MemoryExplanation:
 
 
 def explain_memory(
-    resolved: ResolvedDesign, *, classes: int, batch: int = 1, schedule: Schedule = Schedule.LAYER
+    resolved: ResolvedDesign,
+    *,
+    classes: int,
+    batch: int = 1,
+    schedule: Schedule = Schedule.LAYER,
+    slopes: Slopes = Slopes.EXACT,
 ) -> MemoryExplanation:
     """Returns a design's account (arena) with all that it comes from.
 
@@ -141,11 +146,12 @@ def explain_memory(
         classes: outputs of the head.
         batch: images of a micro-batch; recipes train at 1.
         schedule: how the target runs the frozen backbone.
+        slopes: how it keeps the slopes of smooth activations.
 
     Raises:
         SpecError: as `build_graph`.
     """
-    graph = build_graph(resolved, classes=classes, batch=batch, schedule=schedule)
+    graph = build_graph(resolved, classes=classes, batch=batch, schedule=schedule, slopes=slopes)
     liveness = compute_liveness(graph)
     arena = place_buffers(liveness)
     estimate = estimate_graph(resolved, graph, liveness, arena_bytes=arena.size_bytes)

@@ -1,4 +1,4 @@
-"""The nearest designs that fit a budget: the fewest changed fields, and among those the least memory given up.
+"""The nearest designs that fit a device: the fewest changed fields, and among those the least memory given up.
 
 Fields are those of the design as written, so that a change can be made in its file. First every field alone; where none
 is enough, combinations: a field's last, most far-reaching value tells whether a combination can fit, and then every
@@ -12,14 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from repnet_search.errors import SpecError
-from repnet_search.graph import Schedule, TrainingGraph, build_graph
+from repnet_search.graph import Schedule, Slopes, TrainingGraph, build_graph
 from repnet_search.memory.arena import place_buffers
 from repnet_search.memory.changes import SMALLEST_RESOLUTION, Change, Field, Step, list_fields, list_last_resorts
 from repnet_search.memory.estimate import MemoryEstimate, estimate_graph, estimate_memory
+from repnet_search.memory.explain import MemoryExplanation
+from repnet_search.memory.fit import check_fit
 from repnet_search.memory.liveness import compute_liveness
 from repnet_search.spec.design import Design, Optimizer
 from repnet_search.spec.presets import get_preset
 from repnet_search.spec.resolve import ResolvedDesign, resolve
+from repnet_search.spec.target import DeviceLimits
 
 MOST_CHANGES = 4
 _BEAM = 3
@@ -43,7 +46,13 @@ class NearestDesign:
 
 
 def find_nearest(
-    design: Design, *, budget_bytes: int, classes: int, batch: int = 1, schedule: Schedule = Schedule.LAYER
+    design: Design,
+    *,
+    limits: DeviceLimits,
+    classes: int,
+    batch: int = 1,
+    schedule: Schedule = Schedule.LAYER,
+    slopes: Slopes = Slopes.EXACT,
 ) -> tuple[NearestDesign, ...]:
     """Returns designs that fit with as few changed fields as possible, one per field or combination, nearest first.
 
@@ -53,18 +62,19 @@ def find_nearest(
 
     Args:
         design: as written; it need not be in its explicit form.
-        budget_bytes: training memory that the result may take.
+        limits: of the device that the result is to fit.
         classes: outputs of the head.
         batch: images of a micro-batch.
         schedule: how the target runs the frozen backbone.
+        slopes: how it keeps the slopes of smooth activations.
 
     Raises:
         SpecError: as `build_graph`.
     """
     least = estimate_least(design, classes=classes, batch=batch, schedule=schedule)
-    if least.ram_bytes > budget_bytes:
+    if _excess(least, limits) > 0:
         return ()
-    return _Search(design, budget_bytes, classes, batch, schedule).run()
+    return _Search(design, limits, classes, batch, schedule, slopes).run()
 
 
 def estimate_least(
@@ -78,12 +88,15 @@ def estimate_least(
 
 
 class _Search:
-    def __init__(self, design: Design, budget_bytes: int, classes: int, batch: int, schedule: Schedule) -> None:
+    def __init__(
+        self, design: Design, limits: DeviceLimits, classes: int, batch: int, schedule: Schedule, slopes: Slopes
+    ) -> None:
         self.design = design
-        self.budget_bytes = budget_bytes
+        self.limits = limits
         self.classes = classes
         self.batch = batch
         self.schedule = schedule
+        self.slopes = slopes
         self.fields = list_fields(design)
         self._bounds: dict[tuple[int, ...], int | None] = {}
 
@@ -113,7 +126,7 @@ class _Search:
     def _combinations(self, beam: list[tuple[int, ...]]) -> list[NearestDesign]:
         """Returns what fits with one field more than the beam's."""
         bounds = {fields: bound for fields in self._grow(beam) if (bound := self._bound(fields)) is not None}
-        fitting = sorted((fields for fields in bounds if bounds[fields] <= self.budget_bytes), key=lambda f: -bounds[f])
+        fitting = sorted((fields for fields in bounds if bounds[fields] <= 0), key=lambda fields: -bounds[fields])
         return self._try([[self.fields[index] for index in fields] for fields in fitting[:_BEST]])
 
     def _try(self, combinations: Sequence[Sequence[Field]]) -> list[NearestDesign]:
@@ -130,10 +143,10 @@ class _Search:
         return sorted(bounds, key=lambda fields: bounds[fields])[:_BEAM]
 
     def _bound(self, combination: tuple[int, ...]) -> int | None:
-        """Returns a lower bound of the memory at the fields' last values; None where they are no design."""
+        """Returns a lower bound of what is too much at the fields' last values; None where they are no design."""
         if combination not in self._bounds:
             built = self._build([self.fields[index][-1] for index in combination])
-            self._bounds[combination] = None if built is None else _live_bound(built[1], built[2])
+            self._bounds[combination] = None if built is None else _excess(_bound(built[1], built[2]), self.limits)
         return self._bounds[combination]
 
     def _relax(self, fields: Sequence[Field]) -> NearestDesign | None:
@@ -162,10 +175,12 @@ class _Search:
             return None
         design, resolved, graph = built
         liveness = compute_liveness(graph)
-        memory = estimate_graph(resolved, graph, liveness, arena_bytes=liveness.peak_bytes)
-        if memory.ram_bytes <= self.budget_bytes:
-            memory = estimate_graph(resolved, graph, liveness, arena_bytes=place_buffers(liveness).size_bytes)
-        if memory.ram_bytes > self.budget_bytes:
+        bound = estimate_graph(resolved, graph, liveness, arena_bytes=liveness.peak_bytes)
+        if _excess(bound, self.limits) > 0:
+            return None
+        arena = place_buffers(liveness)
+        memory = estimate_graph(resolved, graph, liveness, arena_bytes=arena.size_bytes)
+        if not check_fit(MemoryExplanation(resolved, memory, graph, liveness, arena), self.limits).fits:
             return None
         return NearestDesign(design, tuple(step.change for step in steps), memory)
 
@@ -179,12 +194,21 @@ class _Search:
             return (
                 design,
                 resolved,
-                build_graph(resolved, classes=self.classes, batch=self.batch, schedule=self.schedule),
+                build_graph(
+                    resolved, classes=self.classes, batch=self.batch, schedule=self.schedule, slopes=self.slopes
+                ),
             )
         except SpecError:
             return None
 
 
-def _live_bound(resolved: ResolvedDesign, graph: TrainingGraph) -> int:
+def _bound(resolved: ResolvedDesign, graph: TrainingGraph) -> MemoryEstimate:
+    """Returns what a design needs where its arena is placed at the live sum."""
     liveness = compute_liveness(graph)
-    return estimate_graph(resolved, graph, liveness, arena_bytes=liveness.peak_bytes).ram_bytes
+    return estimate_graph(resolved, graph, liveness, arena_bytes=liveness.peak_bytes)
+
+
+def _excess(memory: MemoryEstimate, limits: DeviceLimits) -> int:
+    """Returns how far a design is from its limits, that of RAM or of flash; at most 0 within both."""
+    excess = memory.ram_bytes - limits.ram_bytes
+    return excess if limits.flash_bytes is None else max(excess, memory.flash_bytes - limits.flash_bytes)

@@ -2,9 +2,9 @@
 
 bytes = N · max_l(temporaries_l + stored before l + residual_l) + 4 · P + 1 · P_frozen, over the layers in the order
 in which the published Rep-Net calls them [Cai2020tinytl, Yang2022repnet]. A convolution, linear or norm whose weight
-trains stores its input, an activation 1 bit per element, also in front of the first connector, where no gradient
-passes. Pooling, resizing, sums, the loss, the backward pass, gradients and optimizer state are left out, so this is no
-memory that a device could do with: budgets go by the arena (estimate.py).
+trains stores its input, a ReLU 1 bit per element, any smoother activation 4 bytes, also in front of the first
+connector, where no gradient passes. Pooling, resizing, sums, the loss, the backward pass, gradients and optimizer state
+are left out, so this is no memory that a device could do with: budgets go by the arena (estimate.py).
 
 [Cai2020tinytl] H. Cai et al., TinyTL: Reduce Memory, Not Parameters for Efficient On-Device Learning, NeurIPS 2020.
 [Yang2022repnet] L. Yang, A. S. Rakin, D. Fan, Rep-Net: Efficient On-Device Learning via Feature Reprogramming, CVPR
@@ -139,10 +139,14 @@ def _nothing(_: TrainingGraph, __: Op) -> Iterator[_Layer]:
 
 
 def _activation(graph: TrainingGraph, op: Op) -> Iterator[_Layer]:
-    """An activation layer of its own behind the operator: while it runs its input, from then on 1 bit per element."""
+    """An activation layer of its own behind the operator: while it runs its input, and then 1 bit per element.
+
+    (Hard) sigmoids, h-swish and SiLU store 4 bytes per element.
+    """
     if op.activation is not Activation.NONE:
         elements = _elements(graph, op.writes[0])
-        yield _Layer(FLOAT_BYTES * elements, mask_bytes=(elements + 7) // 8)
+        mask = (elements + 7) // 8 if op.activation.is_clamp else FLOAT_BYTES * elements
+        yield _Layer(FLOAT_BYTES * elements, mask_bytes=mask)
 
 
 def _conv(graph: TrainingGraph, op: Op) -> Iterator[_Layer]:
@@ -175,6 +179,9 @@ PAPER_RULES: dict[OpKind, Callable[[TrainingGraph, Op], Iterator[_Layer]]] = {
     OpKind.IMAGE_POOL: _nothing,
     OpKind.CONV: _conv,
     OpKind.BACKBONE_NORM: _backbone_norm,
+    OpKind.ACTIVATION: _activation,
+    OpKind.SQUEEZE: _nothing,
+    OpKind.CHANNEL_SCALE: _nothing,
     OpKind.RESIDUAL_ADD: _activation,
     OpKind.MAX_POOL: _nothing,
     OpKind.AVERAGE_POOL: _nothing,

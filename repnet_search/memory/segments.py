@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repnet_search.backbones import BlockTable
-from repnet_search.graph import Op, OpKind, Role, Schedule, TrainingGraph
+from repnet_search.graph import Op, OpKind, Role, Schedule, Slopes, TrainingGraph
 from repnet_search.graph.backbone import BackboneEmitter
 from repnet_search.graph.head import emit_head
 from repnet_search.graph.module import emit_module
@@ -32,11 +32,12 @@ Bytes: TypeAlias = int | NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What decides the bytes of a step beside its design: micro-batch, bits of the backbone, schedule."""
+    """What decides the bytes of a step beside its design: micro-batch, bits of the backbone, schedule, kept slopes."""
 
     batch: int
     activation_bits: int
     schedule: Schedule
+    slopes: Slopes = Slopes.EXACT
 
     @property
     def backbone_bytes(self) -> int:
@@ -105,7 +106,7 @@ def measure_block(
     if tracked:
         tape.track(source)
     segment.mark(source)
-    emitter = BackboneEmitter(tape, table, train_bias=train_bias, schedule=target.schedule)
+    emitter = BackboneEmitter(tape, table, train_bias=train_bias, schedule=target.schedule, slopes=target.slopes)
     output = emitter.emit(index, source, held=held)
     held_source = (source,) if held else ()
     with_gradient = tuple(value for value in (output, *held_source) if tape.needs_gradient(value))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -27,22 +25,6 @@ KEPT_FILES = 64
 _PACKAGE = Path(__file__).parents[1]
 _SOURCES = ("__init__.py", "backbones/*.py", "graph/*.py", "memory/*.py", "spec/*.py")
 """What the numbers follow from; the first has the version."""
-
-
-def cache_folder() -> Path | None:
-    """Returns where tables are kept: $REPNET_SEARCH_CACHE, or the platform's place for caches; None without a home."""
-    chosen = os.environ.get("REPNET_SEARCH_CACHE")
-    if chosen:
-        return Path(chosen)
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return None
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "repnet-search" / "cache"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "repnet-search"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "repnet-search"
 
 
 def load_module_index(tables: MemoryTables, choices: ModuleChoices, *, folder: Path | None) -> ModuleIndex:

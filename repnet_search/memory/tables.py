@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from repnet_search.backbones import BlockTable
 from repnet_search.errors import SpecError
-from repnet_search.graph import Role, Schedule
+from repnet_search.graph import Role, Schedule, Slopes
 from repnet_search.graph.build import emit_image_pool
 from repnet_search.graph.tape import Tape
 from repnet_search.memory.batch import BatchMemory, DesignBatch, Integers, needs_whole_gradients
@@ -277,9 +277,11 @@ def create_tables(
     activation_bits: int = 32,
     batch: int = 1,
     schedule: Schedule = Schedule.LAYER,
+    slopes: Slopes = Slopes.EXACT,
 ) -> MemoryTables:
     """Returns the tables of a context, without modules as yet."""
-    return MemoryTables(table, resolution=resolution, classes=classes, target=Target(batch, activation_bits, schedule))
+    target = Target(batch, activation_bits, schedule, slopes)
+    return MemoryTables(table, resolution=resolution, classes=classes, target=target)
 
 
 def _module_keys(resolved: ResolvedDesign) -> list[ModuleKey]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repnet_search.backbones import Activation, Block, BlockTable, Conv
+from repnet_search.backbones import Activation, Block, BlockTable, Conv, SqueezeExcite
 
 
 class FrozenConv(nn.Module):
@@ -26,33 +26,61 @@ class FrozenConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the activated convolution."""
         x = functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
-        return _activate(x, self.activation)
+        return activate(x, self.activation)
+
+
+class FrozenSqueeze(nn.Module):
+    """A squeeze-and-excitation: (N, C, H, W) → the same, each channel scaled by what all of their means say."""
+
+    def __init__(self, squeeze: SqueezeExcite) -> None:
+        super().__init__()
+        self.reduce, self.expand = FrozenConv(squeeze.reduce), FrozenConv(squeeze.expand)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the scaled map."""
+        scale: Tensor = self.expand(self.reduce(functional.adaptive_avg_pool2d(x, 1)))
+        return x * scale
 
 
 class FrozenBlock(nn.Module):
-    """A block of the table: convolutions in a chain and, where it has them, shortcut, activation and max pool."""
+    """A block of the table: convolutions in a chain and, where it has them, the parts that `Block` names."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.convs = nn.ModuleList(FrozenConv(conv) for conv in block.convs)
+        self.squeeze = FrozenSqueeze(block.squeeze) if block.squeeze is not None else None
+        self.squeezed = block.squeeze.after if block.squeeze is not None else -1
+        self.pools_first = block.pools_first
         self.shortcut = FrozenConv(block.shortcut) if block.shortcut is not None else None
         self.residual, self.activation, self.max_pool = block.residual, block.activation, block.max_pool
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the block's output (N, C_i, H_i, W_i); a block without convolutions returns `x` itself."""
-        out = x
-        for conv in self.convs:
+        out = functional.adaptive_avg_pool2d(x, 1) if self.pools_first else x
+        for position, conv in enumerate(self.convs):
             out = conv(out)
+            if self.squeeze is not None and position == self.squeezed:
+                out = self.squeeze(out)
         if self.residual:
             out = (x if self.shortcut is None else self.shortcut(x)) + out
-        out = _activate(out, self.activation)
+        out = activate(out, self.activation)
         return functional.max_pool2d(out, 3, stride=2, padding=1) if self.max_pool else out
 
 
-def _activate(x: Tensor, activation: Activation) -> Tensor:
-    if activation is Activation.RELU6:
-        return functional.relu6(x)
-    return functional.relu(x) if activation is Activation.RELU else x
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Returns an activated tensor; `x` itself is left alone."""
+    return _ACTIVATIONS[activation](x)
+
+
+_ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    Activation.NONE: lambda x: x,
+    Activation.RELU: functional.relu,
+    Activation.RELU6: functional.relu6,
+    Activation.HARD_SWISH: functional.hardswish,
+    Activation.SILU: functional.silu,
+    Activation.HARD_SIGMOID: functional.hardsigmoid,
+    Activation.SIGMOID: torch.sigmoid,
+}
 
 
 class FrozenBackbone(nn.Module):

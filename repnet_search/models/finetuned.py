@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repnet_search.backbones import Activation, Block, BlockTable, Conv
+from repnet_search.errors import SpecError
 from repnet_search.graph import Trained
 
 _ACTIVATIONS = {Activation.NONE: nn.Identity, Activation.RELU: nn.ReLU, Activation.RELU6: nn.ReLU6}
@@ -84,8 +85,14 @@ class NormedBackbone(nn.Module):
 
         Raises:
             KeyError: `state` lacks a key of the table.
+            SpecError: the backbone has smooth activations or squeeze-and-excitation.
         """
         super().__init__()
+        if table.has_smooth_parts:
+            raise SpecError(
+                f"{table.name} has h-swish, SiLU or squeeze-and-excitation, through which this version trains no whole "
+                "network; use another backbone."
+            )
         self.norms_train = trained is not Trained.DESIGN
         self.blocks = nn.ModuleList(NormedBlock(block, norm_eps=table.norm_eps) for block in table.blocks)
         for conv, spec in zip(self._convs(), table.convs(), strict=True):

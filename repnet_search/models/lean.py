@@ -2,8 +2,8 @@
 
 Stock PyTorch keeps the whole input of a frozen convolution and of a pool although the backward pass needs neither
 (pytorch/pytorch#133566), and clones what an in-place ReLU6 reads (#95432). Here a frozen convolution keeps nothing, its
-activation one bit per element, average pooling its shape, max pooling one byte per output. What is kept goes through
-`save_for_backward`, so that autograd's hooks see all of it.
+activation one bit per element (a gate its output), average pooling its shape, max pooling one byte per output. What is
+kept goes through `save_for_backward`, so that autograd's hooks see all of it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from repnet_search.models.winners import max_pool, scatter_to_winners
 
 Gradient = Tensor | None
 
+# PyTorch's slope of the hard sigmoid: 1.0f / 6.0f, in float64 too, which is 3e-8 beside a sixth (torch 2.13).
+_SIXTH = 0.1666666716337204
+
 
 def apply(function: type[Function], *arguments: object) -> Any:
     """Returns what an autograd function gives; `Function.apply` has no types of its own."""
@@ -30,9 +33,28 @@ def apply(function: type[Function], *arguments: object) -> Any:
 
 def activate(x: Tensor, activation: Activation) -> Tensor:
     """Returns a tensor activated in place."""
-    if activation is Activation.RELU6:
-        return x.clamp_(0, 6)
-    return x.clamp_(min=0) if activation is Activation.RELU else x
+    match activation:
+        case Activation.NONE:
+            return x
+        case Activation.RELU:
+            return x.clamp_(min=0)
+        case Activation.RELU6:
+            return x.clamp_(0, 6)
+        case Activation.HARD_SWISH:
+            return functional.hardswish(x, inplace=True)
+        case Activation.SILU:
+            return functional.silu(x, inplace=True)
+        case Activation.HARD_SIGMOID:
+            return functional.hardsigmoid(x, inplace=True)
+        case Activation.SIGMOID:
+            return x.sigmoid_()
+
+
+def gate_slope(output: Tensor, activation: Activation) -> Tensor:
+    """Returns the slope of a (hard) sigmoid where it gave `output`."""
+    if activation is Activation.SIGMOID:
+        return output * (1 - output)
+    return ((output > 0) & (output < 1)).to(output.dtype) * _SIXTH
 
 
 def frozen_conv(x: Tensor, weight: Tensor, bias: Tensor, conv: Conv) -> Tensor:
@@ -57,20 +79,30 @@ class FrozenConv(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, conv: Conv) -> Tensor:
-        """Returns (N, C_out, H', W'); keeps the mask."""
+        """Returns (N, C_out, H', W'); keeps the mask, or a gate's output.
+
+        Smooth activations are operators of their own on the gradient path (see lean_smooth.py).
+        """
+        assert not conv.activation.is_smooth
         output = frozen_conv(x, weight, bias, conv)
         ctx.conv, ctx.shape = conv, x.shape
-        masked = conv.activation is not Activation.NONE
-        ctx.save_for_backward(weight, *([pack_mask(output, conv.activation)] if masked else []))
+        kept = []
+        if conv.activation.is_clamp:
+            kept = [pack_mask(output, conv.activation)]
+        elif conv.activation.is_gate:
+            kept = [output]
+        ctx.save_for_backward(weight, *kept)
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Gradient, None, Gradient, None]:
         """Returns the gradients of x and of the bias."""
-        weight, *masks = ctx.saved_tensors
-        if masks:
-            gradient = apply_mask(gradient, masks[0])
+        weight, *kept = ctx.saved_tensors
+        if ctx.conv.activation.is_gate:
+            gradient = gradient * gate_slope(kept[0], ctx.conv.activation)
+        elif kept:
+            gradient = apply_mask(gradient, kept[0])
         of_bias = gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
         of_input = conv_input_gradient(gradient, weight, ctx.conv, ctx.shape) if ctx.needs_input_grad[0] else None
         return of_input, None, of_bias, None

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repnet_search.backbones import Activation
-from repnet_search.graph import NormLayer, Op, OpKind, TrainingGraph, build_graph
+from repnet_search.graph import NormLayer, Op, OpKind, Slopes, TrainingGraph, build_graph
+from repnet_search.models.backbone import activate as activated
 from repnet_search.models.lean import (
     ActivatedSum,
     AveragePool,
@@ -27,6 +28,7 @@ from repnet_search.models.lean import (
     frozen_conv,
 )
 from repnet_search.models.lean_module import OutputNormValues, StandardisedConv, WriteExchange, output_norm
+from repnet_search.models.lean_smooth import ChannelScale, CoarseActivation
 from repnet_search.models.module import OutputBatchNorm, OutputNorm
 from repnet_search.models.repnet import Prefix, RepNet
 from repnet_search.models.winners import max_pool
@@ -40,15 +42,16 @@ Values = dict[int, Tensor]
 class LeanRuntime:
     """Trains a RepNet with the memory of the arena account."""
 
-    def __init__(self, model: RepNet, resolved: ResolvedDesign) -> None:
+    def __init__(self, model: RepNet, resolved: ResolvedDesign, *, slopes: Slopes = Slopes.EXACT) -> None:
         """Prepares one function per operator.
 
         Args:
             model: whose parameters are used; on its final device already.
             resolved: its design.
+            slopes: how the slopes of smooth activations are kept.
         """
         # The operators do not depend on the batch, but batch norms refuse a batch of one.
-        self.graph = build_graph(resolved, classes=model.head.out_features, batch=2)
+        self.graph = build_graph(resolved, classes=model.head.out_features, batch=2, slopes=slopes)
         self.model = model
         self._parameters = dict(model.named_parameters()) | dict(model.named_buffers())
         self._norms: dict[int, OutputNormValues] = {}
@@ -115,6 +118,21 @@ class LeanRuntime:
             values[op.writes[0]] = apply(ActivatedSum, branch, shortcut, op.activation)
         else:
             values[op.writes[0]] = activate(branch.add_(shortcut), op.activation)
+
+    def _activation(self, op: Op, values: Values) -> None:
+        x = values[op.reads[0]]
+        coarse = self.graph.tensors[op.writes[0]].storage == self.graph.tensors[op.reads[0]].storage
+        values[op.writes[0]] = apply(CoarseActivation, x, op.activation) if coarse else activated(x, op.activation)
+
+    def _squeeze(self, op: Op, values: Values) -> None:
+        values[op.writes[0]] = functional.adaptive_avg_pool2d(values[op.reads[0]], 1)
+
+    def _channel_scale(self, op: Op, values: Values) -> None:
+        x, gate, *kept = (values[index] for index in op.reads)
+        if op.output_needs_gradient:
+            values[op.writes[0]] = apply(ChannelScale, x, gate, kept[0] if kept else x, op.activation)
+        else:
+            values[op.writes[0]] = x.mul_(gate)
 
     def _max_pool(self, op: Op, values: Values) -> None:
         x = values[op.reads[0]]
@@ -215,6 +233,9 @@ def _steps_after_prefix(model: RepNet, graph: TrainingGraph) -> list[int]:
 KERNELS: dict[OpKind, Callable[[LeanRuntime, Op, Values], None]] = {
     OpKind.IMAGE_POOL: LeanRuntime._image_pool,
     OpKind.CONV: LeanRuntime._conv,
+    OpKind.ACTIVATION: LeanRuntime._activation,
+    OpKind.SQUEEZE: LeanRuntime._squeeze,
+    OpKind.CHANNEL_SCALE: LeanRuntime._channel_scale,
     OpKind.RESIDUAL_ADD: LeanRuntime._residual_add,
     OpKind.MAX_POOL: LeanRuntime._max_pool,
     OpKind.AVERAGE_POOL: LeanRuntime._average_pool,

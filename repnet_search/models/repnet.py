@@ -16,8 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from repnet_search.errors import SpecError
 from repnet_search.models.backbone import FrozenBackbone
+from repnet_search.models.calibration import Calibration
 from repnet_search.models.module import RepNetModule
+from repnet_search.models.quantised import QuantisedBackbone
 from repnet_search.spec.design import Exchange
 from repnet_search.spec.resolve import ResolvedDesign
 
@@ -37,20 +40,29 @@ class Prefix(NamedTuple):
 class RepNet(nn.Module):
     """A frozen backbone with its side network: normalised images (N, 3, H, W) → logits (N, classes)."""
 
-    def __init__(self, resolved: ResolvedDesign, weights: Mapping[str, Tensor], *, classes: int) -> None:
+    def __init__(
+        self,
+        resolved: ResolvedDesign,
+        weights: Mapping[str, Tensor],
+        *,
+        classes: int,
+        calibration: Calibration | None = None,
+    ) -> None:
         """Builds the design as exactly the frozen backbone: every γ and the head start at 0.
 
         Args:
             resolved: the design in its explicit form.
             weights: the folded backbone weights (see models/weights.py).
             classes: outputs of the head.
+            calibration: the ranges of the backbone's activations, which an int8 backbone needs.
         """
         super().__init__()
         design = resolved.design
         self.image_pool = design.image_pool
         self.shapes = resolved.modules
         self.head_reads_stream = resolved.head_reads_stream
-        self.backbone = FrozenBackbone(resolved.table, weights, train_bias=design.train_bias)
+        self.calibration = calibration
+        self.backbone = _create_backbone(resolved, weights, calibration)
         self.repnet = nn.ModuleList(RepNetModule(shape) for shape in resolved.modules)
         self.gammas = nn.ParameterList(
             nn.Parameter(torch.zeros(shape.out_channels)) if shape.exchange.writes else None
@@ -69,6 +81,8 @@ class RepNet(nn.Module):
     def prefix(self, image: Tensor) -> Prefix:
         """Returns what the frozen part computes in front of the gradient path."""
         stream = functional.avg_pool2d(image, self.image_pool) if len(self.repnet) else image.new_zeros(len(image), 0)
+        if isinstance(self.backbone, QuantisedBackbone):
+            stream, image = self.backbone.quantise_image(stream), self.backbone.quantise_image(image)
         readers = {shape.after_block for shape in self.shapes[: self.prefix_modules]}
         features = []
         feature = image
@@ -101,6 +115,8 @@ class RepNet(nn.Module):
         if not shape.exchange.writes:
             return feature, s + feature
         feature = feature + self.gammas[index].view(-1, 1, 1) * s
+        if isinstance(self.backbone, QuantisedBackbone):
+            feature = self.backbone.merge(shape.after_block, feature)
         return feature, feature if shape.exchange is Exchange.BOTH else s
 
     def _head(self, feature: Tensor, stream: Tensor) -> Tensor:
@@ -129,9 +145,31 @@ class RepNet(nn.Module):
             for name, value in own.items():
                 value.copy_(state[name])
 
+    def saturation(self) -> dict[int, float]:
+        """Returns the share of clamped elements of b behind each writing connector of an int8 backbone, by its block.
+
+        Counted in evaluation mode since the model was made.
+        """
+        return self.backbone.saturation() if isinstance(self.backbone, QuantisedBackbone) else {}
+
     def head_parameters(self) -> list[nn.Parameter]:
         """Returns the head's parameters, which `head_lr_ratio` applies to."""
         return list(self.head.parameters())
+
+
+def _create_backbone(
+    resolved: ResolvedDesign, weights: Mapping[str, Tensor], calibration: Calibration | None
+) -> FrozenBackbone | QuantisedBackbone:
+    design = resolved.design
+    if design.activation_bits == 32:
+        return FrozenBackbone(resolved.table, weights, train_bias=design.train_bias)
+    if calibration is None:
+        raise SpecError(
+            "A design with activation_bits 8 needs the ranges of its backbone's activations, but there is no "
+            "calibration; calibrate on training images (models/calibration.py)."
+        )
+    written = tuple(shape.after_block for shape in resolved.modules if shape.exchange.writes)
+    return QuantisedBackbone(resolved.table, weights, calibration, written=written, train_bias=design.train_bias)
 
 
 def _leading_readers(resolved: ResolvedDesign) -> int:

@@ -24,17 +24,21 @@ from repnet_search.backbones import (
     BlockTable,
     Conv,
     default_width_mult,
-    get_block_table,
     has_last_conv,
     has_widths,
     list_backbones,
 )
 from repnet_search.errors import SpecError, WeightsError
 from repnet_search.models.input_range import InputRange, parse_input_range
+from repnet_search.models.user_module import load_own_state
 from repnet_search.spec.design import BackboneSpec
+from repnet_search.spec.table import get_table
 
 EMBEDDED_BACKBONE = BackboneSpec(name="mobilenet_v2", width_mult=0.35, last_conv=False)
 EMBEDDED_FILE = "letters_mobilenet_v2_w035_r48.safetensors"
+
+PRETRAINED = Path("torchvision's own")
+"""Stands for the path of torchvision's own weights, which are downloaded."""
 
 _SHOWN_KEYS = 6
 _COMMON_WIDTHS = (0.1, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -55,17 +59,24 @@ class BackboneWeights:
 
 
 def load_weights(spec: BackboneSpec, *, path: Path | None, input_range: str | None = None) -> BackboneWeights:
-    """Returns the weights of a backbone, from a file or, where `path` is None, the embedded letter weights.
+    """Returns the weights of a backbone.
 
     Args:
         spec: the backbone that they must fit.
-        path: a safetensors file with the key names of the backbone's origin (torchvision, ProxylessNAS); a
-            classifier's keys are ignored.
+        path: a safetensors file with the key names of the backbone's origin (torchvision, ProxylessNAS, the user's own
+            module); a classifier's keys are ignored. `PRETRAINED` means torchvision's own. None means the embedded
+            letter weights, or of a user's own module the values that it is made with.
         input_range: overrides what the file says of its input ("imagenet" where it says nothing).
 
     Raises:
-        WeightsError: the file is missing, truncated, a pickle, or belongs to another backbone.
+        WeightsError: the file is missing, truncated, a pickle, or belongs to another backbone; or torchvision's own are
+            not to be had.
+        SpecError: the user's own file cannot be used.
     """
+    if path is None and spec.traced is not None:
+        return _own_weights(spec, input_range)
+    if path == PRETRAINED:
+        path = _fetch_pretrained(spec)
     data = _embedded_bytes(spec) if path is None else _read(path)
     name = "letters (embedded)" if path is None else path.name
     try:
@@ -84,6 +95,23 @@ def load_weights(spec: BackboneSpec, *, path: Path | None, input_range: str | No
     )
 
 
+def _own_weights(spec: BackboneSpec, input_range: str | None) -> BackboneWeights:
+    """Returns the values that a user's own module is made with; their hash stands for the file's."""
+    tensors = _fold(load_own_state(spec), spec, name=f"that {spec.name} makes")
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode() + tensors[key].numpy().tobytes())
+    name = f"as {spec.name} makes them"
+    return BackboneWeights(tensors, name, digest.hexdigest(), parse_input_range(input_range or "imagenet"))
+
+
+def _fetch_pretrained(spec: BackboneSpec) -> Path:
+    # torchvision takes a second to import, and nothing else here needs it.
+    from repnet_search.models.pretrained import fetch_pretrained
+
+    return fetch_pretrained(spec)
+
+
 def create_random_weights(table: BlockTable, *, seed: int) -> dict[str, Tensor]:
     """Returns folded weights of a table that nothing was trained for, for tests and checks of computations.
 
@@ -96,7 +124,7 @@ def create_random_weights(table: BlockTable, *, seed: int) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for block in table.blocks:
         for conv in block.all_convs():
-            shape = _weight_shape(conv)
+            shape = weight_shape(conv)
             std = math.sqrt(_random_gain(block, conv) / math.prod(shape[1:]))
             weights[f"{conv.key}.weight"] = torch.randn(shape, generator=generator) * std
             weights[f"{conv.key}.bias"] = torch.randn(conv.out_channels, generator=generator) * _RANDOM_BIAS_STD
@@ -112,7 +140,10 @@ def create_random_backbone(spec: BackboneSpec, *, seed: int) -> BackboneWeights:
 def _random_gain(block: Block, conv: Conv) -> float:
     if block.residual and conv is block.convs[-1]:
         return _RANDOM_RESIDUAL_GAIN
-    return 1.0 if conv.activation is Activation.NONE else 2.0
+    # In front of it a squeeze-and-excitation halves the map.
+    halved = block.squeeze is not None and conv is not block.convs[0] and conv is block.convs[-1]
+    gain = 1.0 if conv.activation is Activation.NONE or conv.activation.is_gate else 2.0
+    return gain * (4.0 if halved else 1.0)
 
 
 def _embedded_bytes(spec: BackboneSpec) -> bytes:
@@ -154,12 +185,18 @@ def _fold(state: Mapping[str, Tensor], spec: BackboneSpec, *, name: str) -> dict
         shown = "; ".join(problems[:_SHOWN_KEYS])
         more = f"; and {len(problems) - _SHOWN_KEYS} more keys" if len(problems) > _SHOWN_KEYS else ""
         raise WeightsError(f"The weights {name} do not fit {_describe(spec)}: {shown}{more}.{_hint(state, spec)}")
+    return fold_weights(state, table, name=name)
+
+
+def fold_weights(state: Mapping[str, Tensor], table: BlockTable, *, name: str) -> dict[str, Tensor]:
+    """Returns every convolution of a table with its norm folded in, from a state that has all its keys.
+
+    Raises:
+        WeightsError: a value is not finite; `name` says whose it is.
+    """
     folded: dict[str, Tensor] = {}
     for conv in table.convs():
-        norm = {part: state[f"{conv.norm_key}.{part}"].float() for part in _NORM_PARTS}
-        scale = norm["weight"] / torch.sqrt(norm["running_var"] + table.norm_eps)
-        folded[f"{conv.key}.weight"] = state[f"{conv.key}.weight"].float() * scale.view(-1, 1, 1, 1)
-        folded[f"{conv.key}.bias"] = norm["bias"] - norm["running_mean"] * scale
+        folded[f"{conv.key}.weight"], folded[f"{conv.key}.bias"] = _fold_conv(state, conv, norm_eps=table.norm_eps)
     for key, value in folded.items():
         if not torch.isfinite(value).all():
             raise WeightsError(
@@ -171,15 +208,28 @@ def _fold(state: Mapping[str, Tensor], spec: BackboneSpec, *, name: str) -> dict
 _NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
-def _weight_shape(conv: Conv) -> tuple[int, ...]:
+def _fold_conv(state: Mapping[str, Tensor], conv: Conv, *, norm_eps: float) -> tuple[Tensor, Tensor]:
+    """Returns a convolution's weight and bias with its norm, where it has one, folded in."""
+    weight = state[f"{conv.key}.weight"].float().reshape(weight_shape(conv))
+    bias = state[f"{conv.key}.bias"].float() if conv.bias else torch.zeros(conv.out_channels)
+    if not conv.norm_key:
+        return weight, bias
+    norm = {part: state[f"{conv.norm_key}.{part}"].float() for part in _NORM_PARTS}
+    scale = norm["weight"] / torch.sqrt(norm["running_var"] + norm_eps)
+    return weight * scale.view(-1, 1, 1, 1), norm["bias"] + (bias - norm["running_mean"]) * scale
+
+
+def weight_shape(conv: Conv) -> tuple[int, ...]:
+    """Returns the shape of a convolution's weight; a linear layer's in a file lacks the two ones at its end."""
     return conv.out_channels, conv.in_channels // conv.groups, conv.kernel, conv.kernel
 
 
 def _expected_shapes(table: BlockTable) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for conv in table.convs():
-        shapes[f"{conv.key}.weight"] = _weight_shape(conv)
-        shapes |= {f"{conv.norm_key}.{part}": (conv.out_channels,) for part in _NORM_PARTS}
+        shapes[f"{conv.key}.weight"] = weight_shape(conv)
+        shapes |= {f"{conv.key}.bias": (conv.out_channels,)} if conv.bias else {}
+        shapes |= {f"{conv.norm_key}.{part}": (conv.out_channels,) for part in _NORM_PARTS} if conv.norm_key else {}
     return shapes
 
 
@@ -191,11 +241,16 @@ def _mismatches(state: Mapping[str, Tensor], spec: BackboneSpec) -> list[str]:
     for key, shape in expected.items():
         if key not in state:
             problems.append(f"{key} is missing")
-        elif tuple(state[key].shape) != shape:
+        elif tuple(state[key].shape) not in (shape, _linear_shape(shape)):
             problems.append(f"{key} must have shape {shape}, but has {tuple(state[key].shape)}")
     # `known` has the last convolution in any case: one that is cut off is no mistake in the file.
-    problems += [f"{key} is unknown" for key in sorted(state) if key not in known and not _ignored(key)]
+    if spec.traced is None:  # of a network of the user's own nobody knows which keys are its head's
+        problems += [f"{key} is unknown" for key in sorted(state) if key not in known and not _ignored(key)]
     return problems
+
+
+def _linear_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[:2] if shape[2:] == (1, 1) else shape
 
 
 def _ignored(key: str) -> bool:
@@ -222,7 +277,7 @@ def _candidates(spec: BackboneSpec) -> Iterator[BackboneSpec]:
 
 def _table(spec: BackboneSpec) -> BlockTable:
     try:
-        return get_block_table(spec.name, width_mult=spec.width_mult, last_conv=spec.last_conv)
+        return get_table(spec)
     except SpecError as error:
         raise WeightsError(str(error)) from error
 

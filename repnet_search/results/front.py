@@ -26,10 +26,27 @@ def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return front
 
 
-def best_under(records: Iterable[TrialRecord], *, budget_bytes: int) -> TrialRecord | None:
-    """Returns the most accurate trained trial within a budget (the cheapest of equals), None where none fits."""
-    fitting = [record for record in trained(records) if record.ram_bytes <= budget_bytes]
+def best_under(
+    records: Iterable[TrialRecord], *, budget_bytes: int, flash_bytes: int | None = None
+) -> TrialRecord | None:
+    """Returns the most accurate trained trial within a budget (the cheapest of equals), None where none fits.
+
+    Args:
+        records: the trials.
+        budget_bytes: training memory that there is.
+        flash_bytes: flash that there is; None where it is no limit.
+    """
+    fitting = [
+        record for record in trained(records) if fits_within(record, budget_bytes=budget_bytes, flash_bytes=flash_bytes)
+    ]
     return max(fitting, key=lambda record: (_accuracy(record), -record.ram_bytes), default=None)
+
+
+def fits_within(record: TrialRecord, *, budget_bytes: int, flash_bytes: int | None) -> bool:
+    """Returns whether a trial is within a budget and a limit of flash; one of unknown flash is within no limit."""
+    if record.ram_bytes > budget_bytes:
+        return False
+    return flash_bytes is None or (record.flash_bytes is not None and record.flash_bytes <= flash_bytes)
 
 
 def best_of_origin(records: Iterable[TrialRecord], origin: Origin, *, budget_bytes: int) -> TrialRecord | None:

@@ -50,6 +50,10 @@ class TrialRecord:
     losses: tuple[float, ...] = ()
     elapsed_seconds: float = 0.0
     reason: str = ""
+    flash_bytes: int | None = None
+    """Of the frozen backbone, code and trained weights; None in a study of an earlier version."""
+    saturation: tuple[tuple[int, float], ...] = ()
+    """Of an int8 backbone: the share of b that was clamped behind each writing connector, by its block."""
 
     @property
     def short_id(self) -> str:

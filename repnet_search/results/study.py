@@ -122,6 +122,8 @@ def _parse_record(trial: FrozenTrial, value: dict[str, Any]) -> TrialRecord:
         losses=tuple(value.get("losses", ())),
         elapsed_seconds=value.get("elapsed_seconds", 0.0),
         reason=value.get("reason", ""),
+        flash_bytes=value.get("flash_bytes"),
+        saturation=tuple((block, share) for block, share in value.get("saturation", ())),
     )
 
 
@@ -157,11 +159,13 @@ def dump_record(record: TrialRecord) -> dict[str, Any]:
         "ram_bytes": record.ram_bytes,
         "terms": [list(term) for term in record.terms],
         "trainable_parameters": record.trainable_parameters,
+        "flash_bytes": record.flash_bytes,
     }
     optional = {
         "validation_accuracy": record.validation_accuracy,
         "losses": [float(f"{loss:.5g}") for loss in record.losses],
         "elapsed_seconds": round(record.elapsed_seconds, 3),
         "reason": record.reason,
+        "saturation": [[block, round(share, 5)] for block, share in record.saturation],
     }
     return value | {key: item for key, item in optional.items() if item not in (None, "", [])}

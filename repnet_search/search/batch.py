@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repnet_search.graph import Schedule
+from repnet_search.machine import cache_folder
 from repnet_search.memory.batch import BatchMemory, DesignBatch, Integers, needs_whole_gradients
 from repnet_search.memory.families import EXCHANGES, HEAD_EXCHANGE
 from repnet_search.memory.options import ModuleChoices, ModuleIndex
 from repnet_search.memory.parameters import recipe_bytes_per_parameter
-from repnet_search.memory.table_cache import cache_folder, load_module_index
+from repnet_search.memory.table_cache import load_module_index
 from repnet_search.memory.tables import MemoryTables, create_tables
 from repnet_search.search.space import Params, SearchSpace
 from repnet_search.spec.design import Exchange, ModuleSpec

@@ -1,4 +1,4 @@
-"""What of a space fits a budget: exact memory per design, counted once, and samples of designs that fit."""
+"""What of a space fits a device: exact memory per design, counted once, and samples of designs that fit."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from random import Random
 
 from repnet_search.errors import OverBudgetError, SpecError
-from repnet_search.memory import MemoryEstimate, estimate_lower_bound, estimate_memory
+from repnet_search.memory import (
+    Fit,
+    MemoryEstimate,
+    check_backbone_fits,
+    check_fit,
+    estimate_lower_bound,
+    explain_memory,
+)
 from repnet_search.search.space import Params, SearchSpace
 from repnet_search.spec.design import Norm
 from repnet_search.spec.resolve import ResolvedDesign, resolve
 from repnet_search.spec.space import SpaceSpec
-from repnet_search.spec.target import Schedule
+from repnet_search.spec.target import DeviceLimits, Schedule
 from repnet_search.units import format_size
 
 SAMPLE_TRIES = 3000
@@ -20,48 +27,49 @@ SAMPLE_TRIES = 3000
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A design of the space with its parameters and its memory."""
+    """A design of the space with its parameters, its memory, and how that stands to the device."""
 
     params: Params
     resolved: ResolvedDesign
     memory: MemoryEstimate
+    fit: Fit
 
 
 class FeasibleSpace:
-    """A space under a budget; memory is estimated once per design."""
+    """A space on a device; memory is estimated once per design."""
 
     def __init__(
-        self, space: SearchSpace, *, budget_bytes: int, classes: int, schedule: Schedule = Schedule.LAYER
+        self, space: SearchSpace, *, limits: DeviceLimits, classes: int, schedule: Schedule = Schedule.LAYER
     ) -> None:
         self.space = space
-        self.budget_bytes = budget_bytes
+        self.limits = limits
         self.classes = classes
         self.schedule = schedule
-        self._estimates: dict[str, MemoryEstimate] = {}
+        self._known: dict[str, tuple[MemoryEstimate, Fit]] = {}
 
     def candidate(self, params: Params) -> Candidate:
         """Returns the design of a set of parameter values with its memory."""
         resolved = self.space.design(params)
-        memory = self._estimates.get(resolved.id)
-        if memory is None:
-            memory = self._estimates[resolved.id] = self.estimate(resolved)
-        return Candidate(params, resolved, memory)
+        if resolved.id not in self._known:
+            self._known[resolved.id] = self.estimate(resolved)
+        return Candidate(params, resolved, *self._known[resolved.id])
 
-    def estimate(self, resolved: ResolvedDesign) -> MemoryEstimate:
-        """Returns a design's memory on the study's target."""
-        return estimate_memory(resolved, classes=self.classes, schedule=self.schedule)
+    def estimate(self, resolved: ResolvedDesign) -> tuple[MemoryEstimate, Fit]:
+        """Returns a design's memory on the study's target, and how it stands to the device."""
+        explained = explain_memory(resolved, classes=self.classes, schedule=self.schedule)
+        return explained.estimate, check_fit(explained, self.limits)
 
     def _lower_bound(self, params: Params) -> int:
         return estimate_lower_bound(self.space.design(params), classes=self.classes, schedule=self.schedule)
 
     def fits(self, candidate: Candidate) -> bool:
-        """Returns whether a candidate is within the budget."""
-        return candidate.memory.ram_bytes <= self.budget_bytes
+        """Returns whether the device can train a candidate."""
+        return candidate.fit.fits
 
     def sample(
         self, random: Random, *, limit_bytes: int, seen: Collection[str], fixed: Params | None = None
     ) -> Candidate | None:
-        """Returns a uniform sample of the designs within a limit, None where no try finds one.
+        """Returns a uniform sample of the designs that fit and are within a limit, None where no try finds one.
 
         Args:
             random: what it is drawn from.
@@ -73,20 +81,28 @@ class FeasibleSpace:
             params = self.space.sample(random) | (fixed or {})
             if self._lower_bound(params) <= limit_bytes:
                 candidate = self.candidate(params)
-                if candidate.memory.ram_bytes <= limit_bytes and candidate.resolved.id not in seen:
+                within = candidate.memory.ram_bytes <= limit_bytes and self.fits(candidate)
+                if within and candidate.resolved.id not in seen:
                     return candidate
         return None
 
     def measure_share(self, *, samples: int, seed: int) -> tuple[float, float]:
         """Returns the share of parameter combinations that fit and its standard error, from uniform samples."""
         random = Random(f"share {seed}")
-        bounds = (self._lower_bound(self.space.sample(random)) for _ in range(samples))
-        share = sum(bound <= self.budget_bytes for bound in bounds) / samples
+        share = sum(self._seems_to_fit(self.space.sample(random)) for _ in range(samples)) / samples
         return share, (share * (1 - share) / samples) ** 0.5
 
+    def _seems_to_fit(self, params: Params) -> bool:
+        """Returns whether a design fits; of RAM in one piece its lower bound is asked, which costs half as much."""
+        if self._lower_bound(params) > self.limits.ram_bytes:
+            return False
+        only_ram = self.limits.flash_bytes is None and not self.limits.regions
+        return only_ram or self.fits(self.candidate(params))
+
     def smallest(self) -> Candidate:
-        """Returns the least design of the space: the last layer alone at its cheapest resolution and recipe."""
-        return min((self.candidate(params) for params in self.space.last_layer()), key=lambda c: c.memory.ram_bytes)
+        """Returns the least design of the space: the last layer alone at its cheapest; what fits comes first."""
+        candidates = (self.candidate(params) for params in self.space.last_layer())
+        return min(candidates, key=lambda candidate: (not self.fits(candidate), candidate.memory.ram_bytes))
 
     def paper(self) -> Candidate | None:
         """Returns the paper's preset scaled to fit, None where no step of it fits."""
@@ -111,28 +127,48 @@ class FeasibleSpace:
 
         Raises:
             SpecError: the space lists what this version cannot train.
-            OverBudgetError: the least design of the space is over the budget; says what it needs and what would help.
+            OverBudgetError: the least design of the space does not fit; says what it needs and what would help.
         """
         _check_trainable(self.space.spec)
+        check_backbone_fits(
+            self.space.backbone,
+            activation_bits=self.space.spec.activation_bits,
+            limits=self.limits,
+            classes=self.classes,
+        )
         least = self.smallest()
         if self.fits(least):
             return
         design, memory = least.resolved.design, least.memory
-        raise OverBudgetError(
-            f"{format_size(self.budget_bytes)} cannot hold any design of this space: the smallest needs "
-            f"{format_size(memory.ram_bytes)} ({design.resolution} px, {_bits(design.activation_bits)}, last layer "
-            f"alone); largest part: {memory.peak_place}, {format_size(memory.arena_bytes)}."
-            + self._way_out(least.resolved)
-        )
+        which = f"{design.resolution} px, {_bits(design.activation_bits)}, last layer alone"
+        if least.fit.ram_excess_bytes > 0:
+            problem = (
+                f"{format_size(self.limits.ram_bytes)} cannot hold any design of this space: the smallest needs "
+                f"{format_size(memory.ram_bytes)} ({which}); largest part: {memory.peak_place}, "
+                f"{format_size(memory.arena_bytes)}."
+            )
+        else:
+            problem = f"The device cannot hold any design of this space: the smallest ({which}) {least.fit.problem}."
+        raise OverBudgetError(problem + self._way_out(least.resolved))
 
     def _way_out(self, resolved: ResolvedDesign) -> str:
-        """Returns the largest smaller resolution at which the last layer alone fits."""
+        """Returns what would make the last layer alone fit: int8 activations, or the largest resolution that does."""
         design = resolved.design
+        ways = []
+        if design.activation_bits == 32:
+            memory, fit = self.estimate(resolve(design.model_copy(update={"activation_bits": 8})))
+            if fit.fits:
+                ways.append(f"--activation-bits 8 ({format_size(memory.ram_bytes)})")
         for resolution in range(design.resolution - 8, 7, -8):
             smaller = resolve(design.model_copy(update={"resolution": resolution}))
-            if self.estimate(smaller).ram_bytes <= self.budget_bytes:
-                return f" Use a resolution of at most {resolution}, or a larger budget."
-        return " Use a larger budget or a smaller backbone."
+            if self.estimate(smaller)[1].fits:
+                ways.append(f"a resolution of at most {resolution}")
+                break
+        return (
+            f" Use {', '.join([*ways, 'or a larger budget'])}."
+            if ways
+            else " Use a larger budget or a smaller backbone."
+        )
 
 
 def _bits(activation_bits: int) -> str:
@@ -141,8 +177,6 @@ def _bits(activation_bits: int) -> str:
 
 def _check_trainable(space: SpaceSpec) -> None:
     """Refuses at once what `train_design` would refuse design by design."""
-    if 8 in space.activation_bits:
-        raise SpecError("This version can estimate activation_bits 8 but not train it; use activation_bits: [32].")
     if Norm.BATCH in space.module.norm:
         raise SpecError(
             "module.norm must not list batch, which couples the images of a batch: recipes train at micro-batch 1; use "

@@ -1,6 +1,7 @@
 """What a space holds under a budget, before anything is trained.
 
-Memory is the lower bound of the placed arena, which nearly every design reaches (memory/arena.py).
+Memory is the lower bound of the placed arena, which nearly every design reaches (memory/arena.py). Regions of RAM are
+beyond tables: how many designs go into them is tried on some that fit in the sum.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from repnet_search.graph.tape import FLOAT_BYTES
+from repnet_search.memory import check_fit, estimate_flash, explain_memory
 from repnet_search.memory.batch import Integers
+from repnet_search.memory.flash import TRAINED_COPIES
 from repnet_search.search.batch import Choices, SpaceMemory, SpaceSample
 from repnet_search.search.space import Choice
+from repnet_search.spec.target import DeviceLimits
 
 COUNTED_COMBINATIONS = 1 << 21
 """Up to so many combinations are all counted; larger spaces are sampled."""
 
 BINS = 14
+PLACED_DESIGNS = 200
+"""Of the designs that fit in the sum of RAM, so many are placed into its regions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +52,14 @@ class SpaceProfile:
 
     Args:
         budget_bytes: the budget.
+        flash_bytes: the limit of flash; None where there is none.
         combinations: sets of parameter values in the space; several may mean the same design.
         measured: how many of them were measured.
         exact: whether these are all.
-        fitting_share: the share of the measured that fits.
+        fitting_share: the share of the measured that fits, in RAM and flash.
         share_error: its standard error; 0 where exact.
+        placed_share: the share of those that fit for which the regions of RAM have room, from up to `PLACED_DESIGNS`;
+            None where RAM is one piece, or nothing fits.
         smallest: the least design of all: the last layer alone at its cheapest.
         tightest: the least design with a connector; a budget below it finds nothing but the last layer. None where no
             design has one.
@@ -61,11 +71,13 @@ class SpaceProfile:
     """
 
     budget_bytes: int
+    flash_bytes: int | None
     combinations: int
     measured: int
     exact: bool
     fitting_share: float
     share_error: float
+    placed_share: float | None
     smallest: Extreme
     tightest: Extreme | None
     largest: Extreme
@@ -74,31 +86,35 @@ class SpaceProfile:
     drivers: tuple[Driver, ...]
 
 
-def profile_space(memory: SpaceMemory, *, budget_bytes: int, samples: int, seed: int) -> SpaceProfile:
+def profile_space(memory: SpaceMemory, *, limits: DeviceLimits, samples: int, seed: int) -> SpaceProfile:
     """Returns what a space holds under a budget.
 
     Args:
         memory: the space's memory.
-        budget_bytes: training memory that a design may take.
+        limits: of the device.
         samples: designs drawn where the space is too large to count.
         seed: of the samples.
     """
     exact = memory.space.combinations <= COUNTED_COMBINATIONS
     sample = _measure_all(memory) if exact else memory.sample(samples, seed=seed)
-    fits = sample.ram_bytes <= budget_bytes
+    fits = sample.ram_bytes <= limits.ram_bytes
+    if limits.flash_bytes is not None:
+        fits &= _flash_bytes(memory, sample) <= limits.flash_bytes
     share = float(fits.mean())
     # Without connectors every choice that is about them has no effect, so the least design is easily found from there.
     smallest = _climb(memory, sample, lambda found: -found.ram_bytes)
     tightest = _climb(memory, sample, lambda found: np.where(_has_connector(memory, found), -found.ram_bytes, _NEVER))
-    edges = _edges(sample, budget_bytes)
+    edges = _edges(sample, limits.ram_bytes)
     counts, _ = np.histogram(sample.ram_bytes, edges)
     return SpaceProfile(
-        budget_bytes=budget_bytes,
+        budget_bytes=limits.ram_bytes,
+        flash_bytes=limits.flash_bytes,
         combinations=memory.space.combinations,
         measured=len(sample),
         exact=exact,
         fitting_share=share,
         share_error=0.0 if exact else (share * (1 - share) / len(sample)) ** 0.5,
+        placed_share=_placed_share(memory, sample.choices[fits], limits, seed) if limits.regions else None,
         smallest=smallest,
         tightest=tightest if memory.space.stages else None,
         largest=_climb(memory, sample, lambda found: found.ram_bytes),
@@ -106,6 +122,37 @@ def profile_space(memory: SpaceMemory, *, budget_bytes: int, samples: int, seed:
         counts=tuple(int(count) for count in counts),
         drivers=_drivers(memory, sample, fits),
     )
+
+
+def _flash_bytes(memory: SpaceMemory, sample: SpaceSample) -> Integers:
+    """Returns what each design takes in flash."""
+    spec, table = memory.space.spec, memory.space.table
+    frozen = np.array(
+        [
+            [
+                estimate_flash(table, activation_bits=bits, train_bias=bias, trained_elements=0).total_bytes
+                for bias in spec.train_bias
+            ]
+            for bits in spec.activation_bits
+        ]
+    )
+    bits, bias = (sample.choices[:, memory.names.index(name)] for name in ("activation_bits", "train_bias"))
+    trained = sample.memory.trainable_parameters + sample.memory.norm_state_elements
+    found: Integers = frozen[bits, bias] + trained * (FLOAT_BYTES * TRAINED_COPIES)
+    return found
+
+
+def _placed_share(memory: SpaceMemory, fitting: Choices, limits: DeviceLimits, seed: int) -> float | None:
+    """Returns how many of some designs go into the regions of RAM; None where there is no design."""
+    if not len(fitting):
+        return None
+    count = min(PLACED_DESIGNS, len(fitting))
+    drawn = np.random.default_rng(seed).choice(len(fitting), size=count, replace=False)
+    designs = (memory.space.design(memory.params(choices)) for choices in fitting[drawn])
+    explained = (
+        explain_memory(d, classes=memory.classes, batch=memory.batch, schedule=memory.schedule) for d in designs
+    )
+    return sum(check_fit(item, limits).fits for item in explained) / count
 
 
 def _edges(sample: SpaceSample, budget_bytes: int) -> list[int]:

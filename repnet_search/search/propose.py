@@ -88,7 +88,7 @@ class Proposer:
         seen = {record.design_id for record in records}
         counted = count_trained(records)
         turn = counted % STRATUM_EVERY
-        budget = self.feasible.budget_bytes
+        budget = self.feasible.limits.ram_bytes
         if counted < STARTUP_DESIGNS or _untrained_in_a_row(records) >= UNTRAINED_IN_A_ROW:
             exchanges = self.feasible.space.exchanges
             turn = sum(record.origin is Origin.FEASIBLE for record in records) % len(exchanges)
@@ -122,7 +122,8 @@ class Proposer:
             changed = random.sample(sorted(drawn), random.randint(1, 2))
             parent = params[random.choice(parents).number]
             candidate = self.feasible.candidate(parent | {name: drawn[name] for name in changed})
-            if candidate.memory.ram_bytes <= limit and candidate.resolved.id not in seen:
+            within = candidate.memory.ram_bytes <= limit and self.feasible.fits(candidate)
+            if within and candidate.resolved.id not in seen:
                 return candidate
         return None
 

@@ -25,9 +25,10 @@ from repnet_search.spec.files import design_to_yaml, save_text
 from repnet_search.spec.study import StudySpec
 from repnet_search.training.proxy import train_design
 from repnet_search.training.task import Task
-from repnet_search.units import format_size
 
 MEMORY_CONSTRAINT = "ram_bytes_over_budget"
+FLASH_CONSTRAINT = "flash_bytes_over_limit"
+REGION_CONSTRAINT = "bytes_without_region"
 FAILURES_IN_A_ROW = 5
 WAIT_SECONDS = 0.1
 
@@ -104,11 +105,10 @@ class Search:
         """Returns the record of a proposal, told to Optuna."""
         candidate, trial = proposal.candidate, proposal.trial
         record = _record(proposal)
-        over_bytes = candidate.memory.ram_bytes - self.settings.available_bytes
-        trial.set_constraint(MEMORY_CONSTRAINT, over_bytes)
-        if over_bytes > 0:
-            reason = f"needs {format_size(record.ram_bytes)}, {format_size(over_bytes)} over the budget"
-            return self._tell(trial, replace(record, outcome=Outcome.OVER_BUDGET, reason=reason))
+        for name, excess in _constraints(candidate, self.settings).items():
+            trial.set_constraint(name, excess)
+        if not candidate.fit.fits:
+            return self._tell(trial, replace(record, outcome=Outcome.OVER_BUDGET, reason=candidate.fit.problem))
         known = next((r for r in records if r.design_id == record.design_id and r.outcome is Outcome.TRAINED), None)
         if known is not None:
             # The sampler hears the known value again; nothing is trained twice.
@@ -136,6 +136,7 @@ class Search:
             validation_accuracy=result.validation_accuracy,
             losses=result.losses,
             elapsed_seconds=result.elapsed_seconds,
+            saturation=result.saturation,
         )
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord) -> TrialRecord:
@@ -157,6 +158,18 @@ def save_best(study_name: str, settings: StudySpec, records: list[TrialRecord]) 
         save_text(study_folder(study_name) / "best.yaml", design_to_yaml(best.design))
 
 
+def _constraints(candidate: Candidate, settings: StudySpec) -> dict[str, int]:
+    """Returns what a design has too much of what the study limits; at most 0 where it fits."""
+    fit, limits = candidate.fit, settings.limits
+    constraints = {MEMORY_CONSTRAINT: fit.ram_excess_bytes}
+    if fit.flash_excess_bytes is not None:
+        constraints[FLASH_CONSTRAINT] = fit.flash_excess_bytes
+    if limits.regions:
+        # What is over the RAM in all is not placed: it is at least that far from having its regions.
+        constraints[REGION_CONSTRAINT] = max(0, fit.ram_excess_bytes) or fit.unplaced_bytes
+    return constraints
+
+
 def _record(proposal: Proposal) -> TrialRecord:
     candidate = proposal.candidate
     return TrialRecord(
@@ -168,4 +181,5 @@ def _record(proposal: Proposal) -> TrialRecord:
         ram_bytes=candidate.memory.ram_bytes,
         terms=candidate.memory.terms,
         trainable_parameters=candidate.memory.trainable_parameters,
+        flash_bytes=candidate.memory.flash_bytes,
     )

@@ -12,7 +12,7 @@ from random import Random
 
 from optuna.distributions import CategoricalDistribution
 
-from repnet_search.backbones import BlockTable, get_block_table
+from repnet_search.backbones import BlockTable
 from repnet_search.spec.design import (
     BackboneSpec,
     Connector,
@@ -23,6 +23,7 @@ from repnet_search.spec.design import (
 )
 from repnet_search.spec.resolve import ResolvedDesign, check_connector_block, resolve
 from repnet_search.spec.space import Readers, SpaceSpec, WriteMode
+from repnet_search.spec.table import get_table
 
 Choice = bool | int | float | str | None
 Params = dict[str, Choice]
@@ -43,7 +44,7 @@ class SearchSpace:
         """
         self.spec = spec
         self.backbone = backbone
-        self.table = get_block_table(backbone.name, width_mult=backbone.width_mult, last_conv=backbone.last_conv)
+        self.table = get_table(backbone)
         self.recipes = {_label(recipe): recipe for recipe in spec.recipe}
         self.stages = _stages(spec, self.table)
         self.distributions = {

@@ -14,7 +14,7 @@ from repnet_search.errors import StudyError
 from repnet_search.models.repnet import RepNet
 from repnet_search.results.record import TrialRecord
 from repnet_search.results.storage import study_folder
-from repnet_search.results.study import TESTED_KEY
+from repnet_search.results.study import TESTED_KEY, read_settings
 from repnet_search.spec.files import save_bytes
 from repnet_search.spec.resolve import resolve
 from repnet_search.training.proxy import create_model, measure_test_accuracy
@@ -51,11 +51,13 @@ def load_trained(record: TrialRecord, task: Task, *, study_name: str) -> RepNet:
 
 
 def measure_test_accuracies(study: optuna.Study, records: Iterable[TrialRecord], task: Task) -> dict[str, float]:
-    """Returns test accuracies in 0..1 by design id; those that the study has already are not measured again."""
+    """Returns the study's metric on the test images by design id; what the study has already is not measured again."""
     tested: dict[str, float] = dict(study.user_attrs.get(TESTED_KEY, {}))
+    metric = read_settings(study).training.metric
     for record in records:
         if record.design_id not in tested:
             model = load_trained(record, task, study_name=study.study_name)
-            tested[record.design_id] = measure_test_accuracy(model, task, resolution=record.design.resolution)
+            resolution = record.design.resolution
+            tested[record.design_id] = measure_test_accuracy(model, task, resolution=resolution, metric=metric)
             study.set_user_attr(TESTED_KEY, tested)
     return tested

@@ -107,7 +107,7 @@ def _work(job: Job, index: int, complaints: SimpleQueue[str]) -> None:
         task = load_task(job.options, settings.backbone)
         feasible = FeasibleSpace(
             SearchSpace(settings.space, settings.backbone),
-            budget_bytes=settings.available_bytes,
+            limits=settings.limits,
             classes=task.classes,
             schedule=settings.schedule,
         )

@@ -12,9 +12,18 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from repnet_search.backbones import default_width_mult
+from repnet_search.spec.traced import TracedSpec
 
 FORMAT_VERSION: Literal[1] = 1
 
@@ -83,11 +92,15 @@ class SpecModel(BaseModel):
 
 
 class BackboneSpec(SpecModel):
-    """The frozen backbone, by its name in the registry; a `width_mult` that is left out is the backbone's default."""
+    """The frozen backbone, by its name in the registry; a `width_mult` that is left out is the backbone's default.
+
+    A network of the user's own is named `path/to/file.py:function`, and `traced` holds what it consists of.
+    """
 
     name: str = "mobilenet_v2"
     width_mult: Annotated[float, Field(gt=0, le=4, allow_inf_nan=False)] = 0.35
     last_conv: bool = False
+    traced: TracedSpec | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -100,6 +113,15 @@ class BackboneSpec(SpecModel):
         if not isinstance(value, dict) or "width_mult" in value or not isinstance(value.get("name"), str):
             return value
         return value | {"width_mult": default_width_mult(value["name"])}
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves `traced` out where there is none, and in it what is as usual: a design stays short."""
+        value: dict[str, Any] = handler(self)
+        value.pop("traced", None)
+        if self.traced is not None:
+            value["traced"] = self.traced.model_dump(mode="json", exclude_defaults=True)
+        return value
 
 
 class ModuleSpec(SpecModel):

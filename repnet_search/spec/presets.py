@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from repnet_search.backbones import BlockTable, get_block_table
+from repnet_search.backbones import BlockTable
 from repnet_search.errors import SpecError, suggest
 from repnet_search.spec.design import Connector, Design, Exchange, ModuleInput, ModuleSpec
+from repnet_search.spec.table import get_table
 
 _SMALL_MAP = 7
 _FIRST_MODULE_CHANNELS = 8
@@ -31,9 +32,7 @@ def get_preset(name: str, base: Design) -> Design:
         raise SpecError(
             f"A preset must be one of {', '.join(list_presets())}, but got {name!r}." + suggest(name, _PRESETS)
         )
-    backbone = base.backbone
-    table = get_block_table(backbone.name, width_mult=backbone.width_mult, last_conv=backbone.last_conv)
-    return _PRESETS[name](base, table)
+    return _PRESETS[name](base, get_table(base.backbone))
 
 
 def _smallest(base: Design, _: BlockTable) -> Design:

@@ -11,10 +11,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from repnet_search.backbones import BlockTable, get_block_table
+from repnet_search.backbones import BlockTable
 from repnet_search.errors import SpecError
 from repnet_search.spec.design import Connector, Design, Exchange, ModuleInput, Recipe
 from repnet_search.spec.shapes import IMAGE_CHANNELS, ModuleShape, shape_module
+from repnet_search.spec.table import get_table
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def resolve(design: Design, *, clamp_groups: bool = False) -> ResolvedDesign:
             that does not divide, block_input with another exchange than both, or a map that is pooled away.
     """
     backbone = design.backbone
-    table = get_block_table(backbone.name, width_mult=backbone.width_mult, last_conv=backbone.last_conv)
+    table = get_table(backbone)
     _check_connectors(design, table)
     sizes = table.output_sizes(design.resolution)
     modules = []

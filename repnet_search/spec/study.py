@@ -7,10 +7,17 @@ import json
 
 from pydantic import Field
 
+from repnet_search.boards import Region, get_board
 from repnet_search.spec.design import BackboneSpec, SpecModel
 from repnet_search.spec.space import SpaceSpec
-from repnet_search.spec.target import Schedule
-from repnet_search.spec.training import TrainingSpec
+from repnet_search.spec.target import DeviceLimits, Schedule
+from repnet_search.spec.training import Metric, TrainingSpec
+
+_NAMELESS = ("flash_bytes", "board")
+"""Settings that the digest leaves out where they are not set: such studies keep the names that they had before.
+
+The same goes for the metric where it is the accuracy.
+"""
 
 
 class DataSpec(SpecModel):
@@ -35,6 +42,8 @@ class StudySpec(SpecModel):
 
     budget_bytes: int = Field(ge=1)
     reserve_bytes: int = Field(default=0, ge=0)
+    flash_bytes: int | None = Field(default=None, ge=1)
+    board: str | None = None
     schedule: Schedule = Field(default=Schedule.LAYER, strict=False)
     backbone: BackboneSpec
     weights: WeightsSpec
@@ -48,9 +57,25 @@ class StudySpec(SpecModel):
         return self.budget_bytes - self.reserve_bytes
 
     @property
+    def limits(self) -> DeviceLimits:
+        """What a design may take: RAM, flash, and the regions of the board.
+
+        Raises:
+            SpecError: there is no such board.
+        """
+        regions: tuple[Region, ...] = ()
+        if self.board is not None:
+            regions = DeviceLimits.of_board(get_board(self.board), reserve_bytes=self.reserve_bytes).regions
+        return DeviceLimits(self.available_bytes, self.flash_bytes, regions)
+
+    @property
     def digest(self) -> str:
         """The first six characters of the settings' sha256, for a study's default name."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        values = self.model_dump(mode="json")
+        if self.training.metric is Metric.ACCURACY:
+            del values["training"]["metric"]
+        set_values = {name: value for name, value in values.items() if value is not None or name not in _NAMELESS}
+        text = json.dumps(set_values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:6]
 
     def differences(self, other: StudySpec) -> list[str]:

@@ -27,15 +27,16 @@ class PrefixCache:
             self._kept.move_to_end(key)
             return self._kept[key]
         prefix = compute()
-        size = _size_bytes(prefix)
+        size = prefix_bytes(prefix)
         if size <= self.limit_bytes:
             self._kept[key] = prefix
             self._bytes += size
             while self._bytes > self.limit_bytes:
                 _, dropped = self._kept.popitem(last=False)
-                self._bytes -= _size_bytes(dropped)
+                self._bytes -= prefix_bytes(dropped)
         return prefix
 
 
-def _size_bytes(prefix: Prefix) -> int:
+def prefix_bytes(prefix: Prefix) -> int:
+    """Returns the bytes of a prefix's tensors."""
     return prefix.stream.nbytes + prefix.feature.nbytes + sum(feature.nbytes for feature in prefix.features)

@@ -17,7 +17,11 @@ from repnet_search.models.lean_runtime import LeanRuntime
 from repnet_search.models.repnet import Prefix, RepNet
 from repnet_search.spec.design import Norm
 from repnet_search.spec.resolve import ResolvedDesign
-from repnet_search.spec.training import TrainingSpec
+from repnet_search.spec.training import Metric, TrainingSpec
+from repnet_search.training.cache import prefix_bytes
+from repnet_search.training.calibrate import get_calibration
+from repnet_search.training.metric import measure_predictions
+from repnet_search.training.room import check_room
 from repnet_search.training.task import Task
 from repnet_search.training.update import UpdateRule
 from repnet_search.training.views import create_views
@@ -33,18 +37,24 @@ class TrainingDivergedError(RepnetSearchError):
 
 @dataclass(frozen=True, slots=True)
 class ProxyResult:
-    """What a proxy training gave: accuracy in 0..1, mean loss of each epoch, wall time."""
+    """What a proxy training gave: accuracy in 0..1 (balanced where that is the metric), mean losses, wall time.
+
+    `saturation` is the share of b that was clamped behind each writing connector, by its block, in an int8 backbone.
+    """
 
     validation_accuracy: float
     losses: tuple[float, ...]
     elapsed_seconds: float
+    saturation: tuple[tuple[int, float], ...] = ()
 
 
 def create_model(resolved: ResolvedDesign, task: Task, *, seed: int) -> RepNet:
     """Returns a design's model at its start: exactly the frozen backbone, modules drawn from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return RepNet(resolved, task.weights.tensors, classes=task.classes).to(task.device)
+        calibration = get_calibration(resolved, task)
+        model = RepNet(resolved, task.weights.tensors, classes=task.classes, calibration=calibration)
+        return model.to(task.device)
 
 
 def train_design(
@@ -63,15 +73,16 @@ def train_design(
         on_epoch: called after each epoch with its number from 1 and its mean loss.
 
     Raises:
-        SpecError: this version cannot train the design (int8 backbone, batch norm).
+        SpecError: this version cannot train the design (batch norm).
         TrainingDivergedError: the loss became NaN or infinite.
     """
     _check_trainable(resolved)
     started = time.perf_counter()
     model = create_model(resolved, task, seed=training.seed)
     losses = _run_epochs(model, resolved, task, training, on_epoch)
-    accuracy = _validate(model, resolved, task)
-    return model, ProxyResult(accuracy, losses, time.perf_counter() - started)
+    accuracy = _validate(model, resolved, task, training.metric)
+    elapsed = time.perf_counter() - started
+    return model, ProxyResult(accuracy, losses, elapsed, tuple(sorted(model.saturation().items())))
 
 
 def predict(model: RepNet, task: Task, batches: Iterator[ImageSet]) -> tuple[Tensor, Tensor]:
@@ -86,16 +97,13 @@ def predict(model: RepNet, task: Task, batches: Iterator[ImageSet]) -> tuple[Ten
     return torch.cat(predicted), torch.cat(labels)
 
 
-def measure_test_accuracy(model: RepNet, task: Task, *, resolution: int) -> float:
-    """Returns the accuracy on the test images, read one batch at a time."""
-    return _accuracy(predict(model, task, task.source.batches(Split.TEST, resolution=resolution, batch=256)))
+def measure_test_accuracy(model: RepNet, task: Task, *, resolution: int, metric: Metric = Metric.ACCURACY) -> float:
+    """Returns the accuracy on the test images, read one batch at a time; the balanced one where the metric says so."""
+    batches = task.source.batches(Split.TEST, resolution=resolution, batch=256)
+    return measure_predictions(metric, *predict(model, task, batches))
 
 
 def _check_trainable(resolved: ResolvedDesign) -> None:
-    if resolved.design.activation_bits == 8:
-        raise SpecError(
-            "Designs with activation_bits 8 can be estimated but not trained by this version; use activation_bits 32."
-        )
     for index, module in enumerate(resolved.modules):
         if module.norm is Norm.BATCH:
             raise SpecError(
@@ -147,19 +155,20 @@ def _create_loss(model: RepNet, resolved: ResolvedDesign) -> Callable[[Prefix, T
     The lean runtime wins where gradients pass through the whole backbone in batches of some size: 0.7 to 0.9 of stock
     PyTorch's time where biases train, 1.0 to 1.3 elsewhere (studies/lean_speed.md).
     """
-    if resolved.design.train_bias and resolved.design.recipe.accumulate >= LEAN_BATCH:
+    design = resolved.design
+    if design.train_bias and design.recipe.accumulate >= LEAN_BATCH and design.activation_bits == 32:
         return LeanRuntime(model, resolved).adapted_loss
     return lambda prefix, labels: functional.cross_entropy(model.adapt(prefix), labels)
 
 
-def _validate(model: RepNet, resolved: ResolvedDesign, task: Task) -> float:
-    """Returns the accuracy on the validation images, from their cached features."""
+def _validate(model: RepNet, resolved: ResolvedDesign, task: Task, metric: Metric) -> float:
+    """Returns the metric on the validation images, from their cached features."""
     prefix, labels = _cached_prefix(model, resolved, task, Split.VALIDATION, views=1)
     model.eval()
     with torch.inference_mode():
         chunks = torch.arange(len(labels)).split(EVALUATION_BATCH)
         predicted = torch.cat([model.adapt(_select(prefix, chunk)).argmax(1).cpu() for chunk in chunks])
-    return _accuracy((predicted, labels))
+    return measure_predictions(metric, predicted, labels)
 
 
 def _cached_prefix(
@@ -167,19 +176,34 @@ def _cached_prefix(
 ) -> tuple[Prefix, Tensor]:
     """Returns the frozen prefix of a split's views and their labels, computed once for all designs that share it."""
     design = resolved.design
-    images = create_views(task.source.load(split, resolution=design.resolution), views=views, seed=VIEWS_SEED)
+    images = task.source.load(split, resolution=design.resolution)
     readers = tuple(module.after_block for module in resolved.modules[: model.prefix_modules])
     image_pool = design.image_pool if resolved.modules else 0
-    key = (split, views, design.backbone, design.resolution, image_pool, readers, model.prefix_blocks)
-    return task.cache.get(key, lambda: _compute_prefix(model, task, images)), images.labels
+    key = (
+        split,
+        views,
+        design.backbone,
+        design.activation_bits,
+        design.resolution,
+        image_pool,
+        readers,
+        model.prefix_blocks,
+    )
+    return task.cache.get(key, lambda: _compute_prefix(model, task, images, views)), images.labels.repeat(views)
 
 
-def _compute_prefix(model: RepNet, task: Task, images: ImageSet) -> Prefix:
-    """Returns the frozen prefix of all images, on the device."""
-    parts = []
+def _compute_prefix(model: RepNet, task: Task, images: ImageSet, views: int) -> Prefix:
+    """Returns the frozen prefix of all views, on the device."""
+    # Joining the parts holds everything twice.
+    check_room(2 * (views - 1) * images.images.nbytes, what=f"The {views} views of {len(images)} images")
+    images = create_views(images, views=views, seed=VIEWS_SEED)
+    parts: list[Prefix] = []
     with torch.no_grad():
         for batch in _chunks(images):
             parts.append(model.prefix(task.weights.input_range.normalise(batch.images.to(task.device))))
+            if len(parts) == 1 and task.device.type == "cpu":
+                needed_bytes = 2 * prefix_bytes(parts[0]) * len(images) // len(batch)
+                check_room(needed_bytes, what=f"The frozen features of {len(images)} images or views")
     features = tuple(torch.cat(column) for column in zip(*(part.features for part in parts), strict=True))
     return Prefix(
         torch.cat([part.stream for part in parts]),
@@ -200,8 +224,3 @@ def _chunks(images: ImageSet) -> Iterator[ImageSet]:
     for start in range(0, len(images), EVALUATION_BATCH):
         stop = start + EVALUATION_BATCH
         yield ImageSet(images.images[start:stop], images.labels[start:stop])
-
-
-def _accuracy(predicted_and_true: tuple[Tensor, Tensor]) -> float:
-    predicted, labels = predicted_and_true
-    return float((predicted == labels).double().mean())

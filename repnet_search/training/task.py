@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from repnet_search.data import DataSource, create_source
+from repnet_search.data.decoded_cache import DEFAULT_LIMIT_BYTES
 from repnet_search.errors import UsageError
+from repnet_search.models.calibration import Calibration
 from repnet_search.models.weights import BackboneWeights, load_weights
 from repnet_search.spec.design import BackboneSpec
 from repnet_search.training.cache import PrefixCache
@@ -16,12 +18,13 @@ from repnet_search.training.cache import PrefixCache
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Weights, images and device; frozen features are kept in its cache."""
+    """Weights, images and device; frozen features are kept in its cache, and the calibration of each resolution."""
 
     weights: BackboneWeights
     source: DataSource
     device: torch.device
     cache: PrefixCache = field(default_factory=PrefixCache)
+    calibrations: dict[tuple[BackboneSpec, int], Calibration] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -39,6 +42,9 @@ class TaskOptions:
     weights: Path | None = None
     input_range: str | None = None
     accelerator: str = "auto"
+    data_root: Path | None = None
+    download: bool = False
+    data_cache_bytes: int = DEFAULT_LIMIT_BYTES
 
 
 def load_task(options: TaskOptions, backbone: BackboneSpec) -> Task:
@@ -48,7 +54,14 @@ def load_task(options: TaskOptions, backbone: BackboneSpec) -> Task:
         WeightsError, DataError, UsageError: the weights, the images or the accelerator cannot be used.
     """
     weights = load_weights(backbone, path=options.weights, input_range=options.input_range)
-    source = create_source(options.data, proxy_images=options.proxy_images, skip_broken=options.skip_broken)
+    source = create_source(
+        options.data,
+        proxy_images=options.proxy_images,
+        skip_broken=options.skip_broken,
+        root=options.data_root,
+        download=options.download,
+        cache_bytes=options.data_cache_bytes,
+    )
     return Task(weights, source, select_device(options.accelerator))
 
 

@@ -28,6 +28,8 @@ def create_views(images: ImageSet, *, views: int, seed: int) -> ImageSet:
         views: how many of each, the original included.
         seed: of the turns (at most 10 degrees), scales (10 %) and shifts (8 % of the side).
     """
+    if views == 1:
+        return images  # perhaps mapped from a file larger than memory
     random = torch.Generator().manual_seed(seed)
     copies = [images.images]
     for _ in range(views - 1):

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
-
 Complains = Callable[..., str]
 COMMANDS = (("estimate",), ("plan", "--json", "plan.json"))
 
@@ -44,7 +42,7 @@ COMMANDS = (("estimate",), ("plan", "--json", "plan.json"))
             "connectors: [{after_block: 6, exchange: to_repnet}, {after_block: 10}]\nmodule_input: block_input",
             "change it, or use module_input: stream.",
         ),
-        ("backbone: {name: mobilenet}\nconnectors: []", "must be one of mobilenet_v2, "),
+        ("backbone: {name: mobilenet}\nconnectors: []", "must be one of mnasnet, "),
         ("activation_bits: 16\nconnectors: []", "activation_bits must be 8 or 32, but got 16."),
         ("connectors: [{after_block: 6, exchnage: both}]", "Did you mean 'exchange'?"),
         ("resolution: 2\nconnectors: [{after_block: 6}]", "image_pool must leave at least one pixel"),
@@ -129,11 +127,3 @@ def test_plans_that_cannot_be_written(
     (workplace / "folder").mkdir()
     (workplace / "notes.txt").write_text("in the way")
     assert sentence in complains("plan", "--preset", "paper", *arguments, code=code)
-
-
-def test_int8_is_estimated_but_not_trained(workplace: Path, cli: Run) -> None:
-    (workplace / "design.yaml").write_text("activation_bits: 8\nconnectors: [{after_block: 6}]")
-    assert cli("estimate", "design.yaml").code == 0
-    done = cli("train", "design.yaml", "--epochs", "1", "--views", "1")
-    assert done.code == 1
-    assert "can be estimated but not trained by this version; use activation_bits 32." in done.err

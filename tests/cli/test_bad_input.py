@@ -34,13 +34,13 @@ def test_budgets_that_are_no_size(budget: str, complains: Complains) -> None:
 
 
 def test_a_missing_budget(complains: Complains) -> None:
-    assert "Missing option '--budget'" in complains("run", code=2)
+    assert "Say what the device has: --budget 256KB" in complains("run", code=2)
 
 
 def test_a_budget_below_the_smallest_design(complains: Complains) -> None:
     message = complains("run", "--budget", "50KB", code=3)
     assert "the smallest needs 68.8 KiB (32 px, fp32, last layer alone)" in message
-    assert "Use a resolution of at most 24" in message
+    assert "a resolution of at most 24" in message
 
 
 def test_a_reserve_as_large_as_the_budget(complains: Complains) -> None:
@@ -111,7 +111,7 @@ def test_weights_that_are_missing_truncated_or_of_another_width(workplace: Path,
 
 def test_a_backbone_without_its_weights(complains: Complains) -> None:
     assert "give its weights" in complains("run", "--budget", "256KB", "--width-mult", "0.5", code=1)
-    assert "one of mobilenet_v2" in complains("run", "--budget", "256KB", "--backbone", "mobilenet", code=1)
+    assert "one of mnasnet, mobilenet_v2" in complains("run", "--budget", "256KB", "--backbone", "mobilenet", code=1)
     assert "the backbone is resnet18; give its weights" in complains(
         "run", "--budget", "256KB", "--backbone", "resnet18", code=1
     )
@@ -214,6 +214,7 @@ def test_debug_shows_the_traceback(cli: Run) -> None:
     assert "Traceback" in done.err
 
 
+@pytest.mark.timeout(240)
 def test_ctrl_c_keeps_what_is_finished_and_exits_130(workplace: Path) -> None:
     command = [sys.executable, "-m", "repnet_search", "run", "--budget", "256KB", "--study", "cut", "--workers", "2"]
     process = subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -223,7 +224,7 @@ def test_ctrl_c_keeps_what_is_finished_and_exits_130(workplace: Path) -> None:
             break
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=150)  # on a busy machine
     assert process.returncode == 130, err
     assert "trained designs are kept in study cut; the same command goes on." in out
     assert "Traceback" not in err

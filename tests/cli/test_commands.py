@@ -101,14 +101,18 @@ def test_estimate_shows_the_terms_and_the_peak(cli: Run, workplace: Path) -> Non
 def test_lists(cli: Run) -> None:
     backbones = json.loads(cli("backbones", "--json").out)
     assert [(row["backbone"], row["width"]) for row in backbones] == [
+        ("mnasnet", 0.5),
+        ("mnasnet", 1.0),
         ("mobilenet_v2", 0.35),
         ("mobilenet_v2", 1.0),
+        ("mobilenet_v3_large", 1.0),
+        ("mobilenet_v3_small", 1.0),
         ("proxylessnas_mobile", 1.0),
         ("resnet18", 1.0),
         ("resnet34", 1.0),
         ("resnet50", 1.0),
     ]
-    assert backbones[2]["connectable_blocks"] == [0, 1, 2, 3, *range(6, 23)]
+    assert backbones[6]["connectable_blocks"] == [0, 1, 2, 3, *range(6, 23)]
     assert "0-3, 6-22" in cli("backbones").out
     assert [row["space"] for row in json.loads(cli("spaces", "--json").out)] == ["default", "paper", "tiny"]
     assert "connector_blocks:" in cli("spaces", "default").out

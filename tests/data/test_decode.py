@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from repnet_search.data.decode import BrokenImageError, check_image, decode_image, quiet_pillow
+from repnet_search.data.decode import (
+    BrokenImageError,
+    ImageFacts,
+    check_image,
+    decode_image,
+    quiet_pillow,
+    resize_pixels,
+)
 
 
 def _decoded(image: Image.Image, path: Path, *, resolution: int = 8, **options: Any) -> NDArray[np.uint8]:
@@ -180,3 +189,58 @@ def test_running_out_of_memory_is_not_called_a_broken_image(tmp_path: Path, monk
         check_image(str(tmp_path / "image.png"))
     with pytest.raises(MemoryError):
         decode_image(str(tmp_path / "image.png"), resolution=8)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize(("orientation", "corner"), list(enumerate([0, 1, 3, 2, 0, 1, 3, 2], start=1)))
+def test_every_orientation_of_every_format_that_has_one(
+    tmp_path: Path, suffix: str, orientation: int, corner: int
+) -> None:
+    image = Image.new("L", (32, 16))
+    image.paste(255, (0, 0, 16, 8))  # the upper left quarter
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"jpg": {"quality": 100}, "webp": {"lossless": True}}.get(suffix, {})
+    pixels = _decoded(image, tmp_path / f"image.{suffix}", exif=exif, **options)
+    bright = [bool(pixels[0, y, x] > 127) for y in (1, 6) for x in (1, 6)]
+    assert bright == [place == corner for place in range(4)]
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_per_channel_keep_the_upper_eight(tmp_path: Path, colour_type: int, channels: int) -> None:
+    values = np.full((4, 4, channels), 65535, dtype=">u2")
+    values[:, :, : channels - (channels % 2 == 0)] = 257 * 60
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 4, 4, 16, colour_type, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in values))
+    path = tmp_path / "image.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    assert np.unique(decode_image(str(path), resolution=4)).tolist() == [60]
+
+
+def test_cmyk_jpegs_are_not_inverted(tmp_path: Path) -> None:
+    pixels = _decoded(Image.new("RGB", (8, 8), (200, 100, 50)).convert("CMYK"), tmp_path / "image.jpg", quality=100)
+    assert np.abs(pixels[:, 0, 0].astype(int) - (200, 100, 50)).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "tif", "webp"])
+def test_of_several_frames_the_first_is_shown(tmp_path: Path, suffix: str) -> None:
+    blue = Image.new("RGB", (8, 8), "blue")
+    pixels = _decoded(Image.new("RGB", (8, 8), "red"), tmp_path / f"i.{suffix}", save_all=True, append_images=[blue])
+    assert pixels[0].min() > 240
+    assert pixels[1:].max() < 15
+
+
+@pytest.mark.parametrize("shape", [(9, 13), (9, 13, 1), (9, 13, 2), (13, 9, 3), (9, 13, 4)])
+def test_an_array_gives_what_the_same_pixels_in_a_file_give(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    image = Image.fromarray(pixels[:, :, 0] if shape[2:] == (1,) else pixels)
+    assert np.array_equal(resize_pixels(pixels, resolution=8), _decoded(image, tmp_path / "image.png"))
+
+
+def test_the_header_tells_size_and_format(tmp_path: Path) -> None:
+    Image.new("LA", (20, 12)).save(tmp_path / "image.png")
+    assert check_image(str(tmp_path / "image.png")) == ImageFacts(width=20, height=12, mode="LA")

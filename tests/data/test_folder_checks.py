@@ -101,10 +101,19 @@ def test_too_few_images_for_two_splits(tmp_path: Path, make_class: MakeClass) ->
     assert "at least 2 images, one each to train and validate, but 'b' has 1" in _refused(tmp_path)
 
 
-def test_too_many_classes(tmp_path: Path) -> None:
-    for index in range(1001):
+def test_too_many_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repnet_search.data.scan.MAX_CLASSES", 30)
+    for index in range(31):
         (tmp_path / str(index)).mkdir()
-    assert f"At most 1000 classes can be trained, but '{tmp_path}' holds 1001 folders" in _refused(tmp_path)
+    assert f"At most 30 classes can be trained, but '{tmp_path}' holds 31 folders" in _refused(tmp_path)
+
+
+def test_a_class_whose_name_is_not_utf8(flowers: Path) -> None:
+    try:
+        os.mkdir(os.fsencode(flowers) + b"/\xff")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    assert rf"must be UTF-8, but '{flowers}/\xff' is not; rename that folder." in _refused(flowers)
 
 
 def test_splits_of_other_names_are_not_taken_for_classes(tmp_path: Path, make_class: MakeClass) -> None:

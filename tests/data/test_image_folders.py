@@ -18,7 +18,12 @@ MakeClass = Callable[..., Path]
 
 def _names(source: ImageFolders, split: Split) -> set[tuple[int, str]]:
     """Returns label and name of each file in a split."""
-    return {(file.label, file.name) for file in source._files[split]}
+    return {(item.label, item.name) for item in source.items(split)}
+
+
+def _paths(source: ImageFolders, split: Split) -> list[Path]:
+    """Returns where the files of a split lie, in their order."""
+    return [Path(source.store.place(item.row)) for item in source.items(split)]
 
 
 def _truncate(path: Path) -> None:
@@ -83,7 +88,7 @@ def test_one_folder_beside_train_is_the_test_set(tmp_path: Path, make_class: Mak
     _make_splits(make_class, "train", name)
     source = ImageFolders(tmp_path)
     assert source.count(Split.TEST) == 40
-    assert all(f"/{name}/" in file.path for file in source._files[Split.TEST])
+    assert all(f"/{name}/" in str(path) for path in _paths(source, Split.TEST))
     assert source.count(Split.TRAIN) + source.count(Split.VALIDATION) == 40
     assert source.count(Split.VALIDATION) >= 2
 
@@ -92,7 +97,7 @@ def test_train_val_and_test_are_taken_as_they_are(tmp_path: Path, make_class: Ma
     _make_splits(make_class, "train", "val", "test", count=1)
     source = ImageFolders(tmp_path)
     assert [source.count(split) for split in Split] == [2, 2, 2]
-    assert "/val/" in source._files[Split.VALIDATION][0].path
+    assert "/val/" in str(_paths(source, Split.VALIDATION)[0])
 
 
 def test_train_can_be_the_name_of_a_class(tmp_path: Path, make_class: MakeClass) -> None:
@@ -154,9 +159,9 @@ def test_load_gives_each_image_its_label_and_keeps_the_set(flowers: Path) -> Non
     loaded = source.load(Split.TRAIN, resolution=8)
     assert loaded.images.shape == (source.count(Split.TRAIN), 3, 8, 8)
     assert (loaded.images.dtype, loaded.labels.dtype) == (torch.uint8, torch.int64)
-    for pixels, label, file in zip(loaded.images, loaded.labels, source._files[Split.TRAIN], strict=True):
-        assert int(pixels[0, 0, 0]) == int(Path(file.name).stem)  # the fixture writes each image's number as its red
-        assert source.classes[int(label)] == Path(file.path).parent.name
+    for pixels, label, path in zip(loaded.images, loaded.labels, _paths(source, Split.TRAIN), strict=True):
+        assert int(pixels[0, 0, 0]) == int(path.stem)  # the fixture writes each image's number as its red
+        assert source.classes[int(label)] == path.parent.name
     assert source.load(Split.TRAIN, resolution=8) is loaded
     assert source.load(Split.TRAIN, resolution=16).images.shape[-1] == 16
     assert source.load(Split.TEST, resolution=8) is not source.load(Split.TEST, resolution=8)
@@ -206,7 +211,7 @@ def test_sha256_tells_content_label_and_split_but_not_place_or_test_set(
     assert ImageFolders(flowers, proxy_images=20).sha256() != before
     other = shutil.copytree(flowers, tmp_path_factory.mktemp("elsewhere") / "copy")
     assert ImageFolders(other).sha256() == before
-    tested, trained = (source._files[split][0] for split in (Split.TEST, Split.TRAIN))
+    tested, trained = (source.items(split)[0] for split in (Split.TEST, Split.TRAIN))
     shutil.copy(flowers / "tulip" / "029.png", other / source.classes[tested.label] / tested.name)
     assert ImageFolders(other).sha256() == before
     shutil.copy(flowers / "tulip" / "029.png", other / source.classes[trained.label] / trained.name)
@@ -221,14 +226,14 @@ def test_renaming_a_class_changes_the_sha256(flowers: Path) -> None:
 
 def test_sha256_of_a_file_that_went_away_names_it(flowers: Path) -> None:
     source = ImageFolders(flowers)
-    gone = Path(source._files[Split.TRAIN][0].path)
+    gone = _paths(source, Split.TRAIN)[0]
     gone.unlink()
     with pytest.raises(DataError, match=rf"'{gone}' cannot be read \(No such file"):
         source.sha256()
 
 
 def test_truncated_data_is_named_when_it_is_decoded(flowers: Path) -> None:
-    victim = Path(ImageFolders(flowers)._files[Split.TRAIN][3].path)
+    victim = _paths(ImageFolders(flowers), Split.TRAIN)[3]
     _truncate(victim)
     source = ImageFolders(flowers)
     with pytest.raises(
@@ -238,9 +243,9 @@ def test_truncated_data_is_named_when_it_is_decoded(flowers: Path) -> None:
 
 
 def test_skip_broken_leaves_truncated_data_out(flowers: Path) -> None:
-    names = {split: ImageFolders(flowers)._files[split][0] for split in Split}
-    for file in names.values():
-        _truncate(Path(file.path))
+    names = {split: _paths(ImageFolders(flowers), split)[0] for split in Split}
+    for path in names.values():
+        _truncate(path)
     source = ImageFolders(flowers, skip_broken=True)
     counts, before = {split: source.count(split) for split in Split}, source.sha256()
     for split in (Split.TRAIN, Split.VALIDATION):
@@ -248,7 +253,7 @@ def test_skip_broken_leaves_truncated_data_out(flowers: Path) -> None:
         assert len(loaded) == len(loaded.images) == source.count(split) == counts[split] - 1
     parts = list(source.batches(Split.TEST, resolution=8, batch=1))
     assert len(parts) == source.count(Split.TEST) == counts[Split.TEST] - 1
-    assert source.skipped == tuple(sorted(f"{source.classes[f.label]}/{f.name}" for f in names.values()))
+    assert source.skipped == tuple(sorted(f"{path.parent.name}/{path.name}" for path in names.values()))
     assert len(source.load(Split.TRAIN, resolution=16)) == counts[Split.TRAIN] - 1
     assert source.sha256() == before
 
@@ -256,7 +261,6 @@ def test_skip_broken_leaves_truncated_data_out(flowers: Path) -> None:
 def test_skip_broken_does_not_empty_a_class(tmp_path: Path, make_class: MakeClass) -> None:
     make_class("a", count=9)
     make_class("b", count=3)
-    victim = next(file for file in ImageFolders(tmp_path)._files[Split.VALIDATION] if file.label == 1)
-    _truncate(Path(victim.path))
+    _truncate(next(path for path in _paths(ImageFolders(tmp_path), Split.VALIDATION) if path.parent.name == "b"))
     with pytest.raises(DataError, match=r"all validation images of 'b' in .* are broken; repair them or add others"):
         ImageFolders(tmp_path, skip_broken=True).load(Split.VALIDATION, resolution=8)

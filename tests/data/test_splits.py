@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from random import Random
 
 import pytest
 
 from repnet_search.data.source import Split
-from repnet_search.data.splits import assign_splits, name_key, proxy_counts
+from repnet_search.data.splits import _apportion, assign_splits, name_key, proxy_counts
 from repnet_search.errors import DataError
 
 
@@ -115,3 +116,29 @@ def test_a_proxy_of_many_small_classes_gives_each_one_image() -> None:
 def test_a_proxy_too_small_for_its_classes_is_refused(proxy_images: int) -> None:
     with pytest.raises(DataError, match=rf"at least 6 for 3 classes, but is {proxy_images}; give a larger number"):
         proxy_counts(train=[9, 9, 9], validation=[3, 3, 3], proxy_images=proxy_images, validation_share=0.2)
+
+
+def _apportion_slowly(sizes: list[int], total: int) -> list[int]:
+    """Returns what the proxy's shares are by definition: one image at a time to or from the farthest quota."""
+    quotas = [total * size / sum(sizes) for size in sizes]
+    counts = [min(size, max(1, int(quota))) for size, quota in zip(sizes, quotas, strict=True)]
+    while (missing := total - sum(counts)) != 0:
+        step = 1 if missing > 0 else -1
+        open_classes = [place for place, size in enumerate(sizes) if 1 <= counts[place] + step <= size]
+        counts[max(open_classes, key=lambda place: (step * (quotas[place] - counts[place]), -place))] += step
+    return counts
+
+
+def test_shares_are_those_of_the_definition() -> None:
+    random = Random(0)
+    for _ in range(300):
+        sizes = [random.randint(1, random.choice((3, 40))) for _ in range(random.randint(1, 12))]
+        total = random.randint(len(sizes), sum(sizes))
+        assert _apportion(sizes, total=total) == _apportion_slowly(sizes, total)
+
+
+def test_ten_thousand_classes_take_no_time() -> None:
+    sizes = [2 + place % 5 for place in range(10_000)]
+    train, validation = proxy_counts(train=sizes, validation=sizes, proxy_images=21_111, validation_share=0.2)
+    assert sum(train) + sum(validation) == 21_111
+    assert min(train + validation) == 1

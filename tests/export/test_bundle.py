@@ -13,7 +13,7 @@ from repnet_search.export.bundle import load_model, save_bundle
 from repnet_search.export.evaluate import evaluate_bundle
 from repnet_search.memory import estimate_memory
 from repnet_search.models.repnet import RepNet
-from repnet_search.spec import Optimizer, Recipe, ResolvedDesign, resolve
+from repnet_search.spec import Connector, Design, Optimizer, Recipe, ResolvedDesign, resolve
 from repnet_search.spec.training import TrainingSpec
 from repnet_search.training.proxy import measure_test_accuracy, train_design
 from repnet_search.training.task import Task
@@ -128,3 +128,18 @@ def test_images_of_an_unknown_class_are_refused(
     model.labels = (*"012345678", "ten")
     with pytest.raises(DataError, match="'9' is not"):
         evaluate_bundle(model, task.source, splits=(Split.TEST,))
+
+
+def test_an_int8_bundle_computes_what_was_trained(tmp_path: Path, task: Task) -> None:
+    resolved = resolve(Design(connectors=(Connector(after_block=13),), activation_bits=8, resolution=32))
+    model, result = train_design(resolved, task, TrainingSpec(epochs=1, views=1))
+    memory = estimate_memory(resolved, classes=task.classes)
+    save_bundle(tmp_path / "out", resolved, model, task, memory, accuracies={"validation": result.validation_accuracy})
+    images = task.source.load(Split.VALIDATION, resolution=32).images[:16]
+    loaded = load_model(tmp_path / "out")
+    with torch.no_grad():
+        expected = model.eval()(task.weights.input_range.normalise(images))
+        assert torch.equal(loaded(images), expected)
+    (tmp_path / "out" / "calibration.json").write_text("[1]")
+    with pytest.raises(SpecError, match=r"calibration.json in the bundle .* cannot be read"):
+        load_model(tmp_path / "out")

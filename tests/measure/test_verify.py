@@ -9,7 +9,6 @@ from random import Random
 import pytest
 
 from repnet_search.cli.main import run_cli
-from repnet_search.errors import SpecError
 from repnet_search.graph import Schedule
 from repnet_search.measure import verify
 from repnet_search.measure.verify import verify_design
@@ -17,6 +16,9 @@ from repnet_search.models.weights import create_random_backbone
 from repnet_search.spec import BackboneSpec, Connector, Design, Optimizer, Recipe, resolve
 from repnet_search.training.task import Task
 from tests.designs import random_resolved, six_connectors
+
+ARENAS = {f"arena, schedule {schedule.value}" for schedule in Schedule}
+STATE = {"parameters", "norm state", "optimizer state", "accumulated gradients"}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -43,10 +45,15 @@ def test_state_and_accumulated_gradients_are_measured(task: Task) -> None:
     assert terms["accumulated gradients"].measured == parameters
 
 
-def test_int8_is_refused_with_its_reason(task: Task) -> None:
-    resolved = resolve(six_connectors().model_copy(update={"activation_bits": 8}))
-    with pytest.raises(SpecError, match="activation_bits 32 to be verified"):
-        verify_design(resolved, task.weights, classes=10, batch=1, seed=0)
+def test_an_int8_design_is_verified_inside_its_arena_alone(task: Task) -> None:
+    recipe = Recipe(optimizer=Optimizer.MOMENTUM, accumulate=2)
+    design = six_connectors().model_copy(update={"activation_bits": 8, "resolution": 32, "recipe": recipe})
+    result = verify_design(resolve(design), task.weights, classes=10, batch=1, seed=0)
+    assert result.passed, result
+    assert result.lean is None
+    terms = {term.name: term for term in result.terms}
+    assert terms.keys() == ARENAS | {"forward MACs"} | STATE
+    assert terms["optimizer state"].measured == terms["parameters"].measured > 0
 
 
 @pytest.fixture
@@ -74,6 +81,19 @@ def test_the_command_reports_json(design_file: Path, capsys: pytest.CaptureFixtu
     assert report["passed"]
     assert all(term["estimated"] == term["measured"] for term in report["terms"])
     assert len(report["terms"]) == 12
+
+
+def test_the_command_says_what_it_leaves_out_of_int8(design_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    design_file.write_text(design_file.read_text() + "activation_bits: 8\n")
+    assert run_cli(["verify", str(design_file)]) == 0
+    printed = capsys.readouterr().out
+    assert "int8 codes that differ from the model's: 0" in printed
+    assert "measured inside its arena alone" in printed
+    assert run_cli(["verify", str(design_file), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"]
+    assert report["lean_gradient_error"] is None
+    assert len(report["terms"]) == 8
 
 
 def test_a_width_without_a_backbone_is_refused(design_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from repnet_search.backbones import get_block_table
 from repnet_search.memory import table_cache
 from repnet_search.memory.options import ModuleChoices
-from repnet_search.memory.table_cache import cache_folder, load_module_index
+from repnet_search.memory.table_cache import load_module_index
 from repnet_search.memory.tables import MemoryTables, create_tables
 from repnet_search.spec import ModuleSpec, Norm
 
@@ -74,12 +74,3 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert found(new_tables(), blocked / "below") == found(new_tables(), None)
-
-
-def test_the_folder_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REPNET_SEARCH_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("REPNET_SEARCH_CACHE")
-    folder = cache_folder()
-    assert folder is not None
-    assert "repnet-search" in str(folder)

@@ -26,6 +26,7 @@ BACKBONES = (
     BackboneSpec(name="proxylessnas_mobile"),
     BackboneSpec(name="resnet18"),
     BackboneSpec(name="resnet50"),
+    BackboneSpec(name="mobilenet_v3_small", last_conv=True),
 )
 CLASSES = 10
 
@@ -97,7 +98,8 @@ def segment_peaks(resolved: ResolvedDesign, graph: TrainingGraph, liveness: Live
 @pytest.mark.parametrize("schedule", Schedule)
 def test_tables_equal_the_op_list_to_the_byte(backbone: BackboneSpec, schedule: Schedule) -> None:
     random = Random(f"{backbone} {schedule}")
-    for bits, batch in itertools.product((32, 8), (1, 3)):
+    # h-swish and squeeze-and-excitation are in float32 alone.
+    for bits, batch in itertools.product((32,) if "v3" in backbone.name else (32, 8), (1, 3)):
         designs = some_designs(random, backbone, bits=bits, batch=batch, count=8)
         tables = tables_for(designs[0], batch=batch, schedule=schedule)
         assert differences(tables, designs) == []

@@ -14,6 +14,7 @@ from repnet_search.search.study import open_study
 from repnet_search.spec import BackboneSpec, Recipe
 from repnet_search.spec.space import ModuleChoices, SpaceSpec
 from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec
+from repnet_search.spec.target import DeviceLimits
 from repnet_search.spec.training import TrainingSpec
 from repnet_search.training.task import Task
 
@@ -47,7 +48,7 @@ def settings(space_spec: SpaceSpec, task: Task) -> StudySpec:
 
 @pytest.fixture
 def feasible(space_spec: SpaceSpec) -> FeasibleSpace:
-    return FeasibleSpace(SearchSpace(space_spec, BackboneSpec()), budget_bytes=BUDGET_BYTES, classes=10)
+    return FeasibleSpace(SearchSpace(space_spec, BackboneSpec()), limits=DeviceLimits(BUDGET_BYTES), classes=10)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from repnet_search.search.profile import COUNTED_COMBINATIONS, SpaceProfile, pro
 from repnet_search.search.space import SearchSpace
 from repnet_search.spec import BackboneSpec
 from repnet_search.spec.bundled import load_space
+from repnet_search.spec.target import DeviceLimits
 
 BUDGET_BYTES = 100 * 1024
 
@@ -30,7 +31,7 @@ def small_space() -> SearchSpace:
 
 def profile(space: SearchSpace, schedule: Schedule = Schedule.LAYER, samples: int = 20_000) -> SpaceProfile:
     memory = SpaceMemory(space, classes=10, schedule=schedule, keep=False)
-    return profile_space(memory, budget_bytes=BUDGET_BYTES, samples=samples, seed=0)
+    return profile_space(memory, limits=DeviceLimits(BUDGET_BYTES), samples=samples, seed=0)
 
 
 @pytest.mark.parametrize("schedule", [Schedule.LAYER, Schedule.STREAMED])
@@ -70,7 +71,7 @@ def test_samples_agree_within_their_error() -> None:
     memory = SpaceMemory(space, classes=10, keep=False)
     drawn = memory.sample(20_000, seed=3)
     share = float((drawn.ram_bytes <= BUDGET_BYTES * 2).mean())
-    whole = profile_space(memory, budget_bytes=BUDGET_BYTES * 2, samples=1, seed=0)
+    whole = profile_space(memory, limits=DeviceLimits(BUDGET_BYTES * 2), samples=1, seed=0)
     assert counted.exact
     assert abs(share - whole.fitting_share) < 5 * (share * (1 - share) / 20_000) ** 0.5
 
@@ -114,7 +115,7 @@ def test_no_bin_is_divided_by_the_budget() -> None:
     ("arguments", "code", "sentence"),
     [
         (["--budget", "256KB", "--space", "nowhere.yaml"], 1, "nowhere.yaml"),
-        (["--space", "paper"], 2, "Missing option '--budget'"),
+        (["--space", "paper"], 2, "Say what the device has: --budget 256KB"),
         (["--budget", "0"], 2, "between 1 byte"),
         (["--budget", "1MB", "--space", "paper", "--plot", "picture.gif"], 2, "written as .html or .png"),
         (["--budget", "1MB", "--schedule", "fast"], 2, "'fast' is not one of"),

@@ -20,6 +20,7 @@ from repnet_search.search.study import open_study
 from repnet_search.spec import load_design
 from repnet_search.spec.space import ModuleChoices, SpaceSpec
 from repnet_search.spec.study import StudySpec
+from repnet_search.spec.target import DeviceLimits
 from repnet_search.training.task import Task
 from tests.search.conftest import BUDGET_BYTES, search
 
@@ -76,7 +77,7 @@ def test_an_over_budget_design_is_pruned_with_its_reason_and_constraint(
     assert proposal is not None
     record = worker._evaluate(proposal, [])
     assert record.outcome is Outcome.OVER_BUDGET
-    assert record.reason.endswith("over the budget")
+    assert record.reason.endswith("over the budget of 160.0 KiB")
     last = study.get_trials()[-1]
     assert last.state is TrialState.PRUNED
     assert last.system_attrs[f"constraints:{MEMORY_CONSTRAINT}"] == large.memory.ram_bytes - BUDGET_BYTES
@@ -203,7 +204,7 @@ def test_a_small_space_ends_when_all_of_it_is_trained(
         recipe=settings.space.recipe[:1],
     )
     small = settings.model_copy(update={"space": spec})
-    feasible = FeasibleSpace(SearchSpace(spec, small.backbone), budget_bytes=BUDGET_BYTES, classes=10)
+    feasible = FeasibleSpace(SearchSpace(spec, small.backbone), limits=DeviceLimits(BUDGET_BYTES), classes=10)
     worker = search(small, task, feasible, name="small", trials=50)
     view = load_study("small")
     assert view.trained_count == 2

@@ -10,7 +10,7 @@ from repnet_search.models.repnet import Prefix
 from repnet_search.spec import Design, Norm, Optimizer, Recipe, resolve
 from repnet_search.spec.training import TrainingSpec
 from repnet_search.training.cache import PrefixCache
-from repnet_search.training.proxy import TrainingDivergedError, measure_test_accuracy, train_design
+from repnet_search.training.proxy import TrainingDivergedError, create_model, measure_test_accuracy, train_design
 from repnet_search.training.task import Task
 from repnet_search.training.views import create_views
 from tests.designs import six_connectors
@@ -63,16 +63,39 @@ def test_a_rate_that_is_too_high_is_a_failure_with_its_reason(task: Task) -> Non
         train_design(resolve(design), task, SHORT)
 
 
-@pytest.mark.parametrize(
-    ("design", "sentence"),
-    [
-        (Design(connectors=(), activation_bits=8), "cannot be trained|not trained"),
-        (six_connectors(norm=Norm.BATCH), "norm 'batch'"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused(design: Design, sentence: str, task: Task) -> None:
-    with pytest.raises(SpecError, match=sentence):
-        train_design(resolve(design), task, SHORT)
+def test_a_batch_norm_cannot_be_trained(task: Task) -> None:
+    with pytest.raises(SpecError, match="norm 'batch'"):
+        train_design(resolve(six_connectors(norm=Norm.BATCH)), task, SHORT)
+
+
+@pytest.mark.parametrize("train_bias", [False, True])
+def test_an_int8_backbone_learns_what_an_fp32_one_learns(train_bias: bool, task: Task) -> None:
+    base = Design(connectors=six_connectors().connectors[2:], recipe=RECIPE, resolution=32, train_bias=train_bias)
+    results = {}
+    for bits in (32, 8):
+        resolved = resolve(base.model_copy(update={"activation_bits": bits}))
+        _, result = train_design(resolved, task, TrainingSpec(epochs=4, views=4))
+        results[bits] = result
+    assert results[8].losses[-1] < results[8].losses[0]
+    assert results[8].losses[0] != results[32].losses[0]
+    assert abs(results[8].validation_accuracy - results[32].validation_accuracy) < 0.06
+    assert [block for block, _ in results[8].saturation] == [6, 10, 13, 17]
+    assert all(share < 0.01 for _, share in results[8].saturation)
+    assert results[32].saturation == ()
+
+
+def test_an_int8_prefix_is_not_an_fp32_one(task: Task) -> None:
+    features = {}
+    for bits in (32, 8):
+        resolved = resolve(Design(connectors=(), activation_bits=bits, resolution=32))
+        model = create_model(resolved, task, seed=0)
+        images = task.source.load(Split.VALIDATION, resolution=32).images[:8]
+        with torch.no_grad():
+            features[bits] = model.prefix(task.weights.input_range.normalise(images)).feature
+    error = (features[8] - features[32]).norm() / features[32].norm()
+    assert 0 < error < 0.2
+    scale = create_model(resolved, task, seed=0).backbone.blocks[-1].output.scale
+    torch.testing.assert_close(torch.round(features[8] / scale) * scale, features[8], rtol=0, atol=1e-6)
 
 
 def test_views_begin_with_the_images_and_follow_from_the_seed(task: Task) -> None:

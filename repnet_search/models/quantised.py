@@ -1,0 +1,296 @@
+"""The frozen backbone in int8, as a microcontroller runs it, trainable around and through.
+
+Between blocks, features are real values on their tensor's int8 grid. Inside a block all is integer: whole numbers in
+floating point, exact (see models/quantisation.py). Gradients pass by the straight-through rule: rounding is the
+identity, a clamp passes only where it did nothing [Jacob2018quantization].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from repnet_search.backbones import Activation, Block, BlockTable, Conv
+from repnet_search.errors import SpecError
+from repnet_search.models.calibration import Calibration
+from repnet_search.models.lean import apply, conv_input_gradient
+from repnet_search.models.quantisation import (
+    QuantParams,
+    common_shift,
+    fixed_point,
+    needs_float64,
+    quantise_weight,
+    requantise,
+    unclamped,
+)
+
+HEADROOM = 1.5
+"""How much wider than the frozen feature's range the grid behind a writing connector is."""
+
+_ALL = slice(None)
+
+
+class QuantisedConv(nn.Module):
+    """An int8 convolution with its activation fused into the output's grid; centred codes in, centred codes out."""
+
+    def __init__(self, conv: Conv, weight: Tensor, bias: Tensor, source: QuantParams, output: QuantParams) -> None:
+        super().__init__()
+        if conv.activation not in (Activation.NONE, Activation.RELU, Activation.RELU6):
+            raise SpecError(
+                f"An int8 backbone has ReLU or ReLU6 behind its convolutions, but {conv.key} has "
+                f"{conv.activation.value}; use activation_bits 32."
+            )
+        self.conv, self.source, self.output = conv, source, output
+        codes, scale = quantise_weight(weight)
+        self.register_buffer("codes", codes.double() if needs_float64(codes[0].numel()) else codes)
+        self.register_buffer("real_weight", codes * scale.view(-1, 1, 1, 1))
+        self.register_buffer("bias_scale", scale.double() * source.scale)
+        self.register_buffer("factor", fixed_point(scale.double() * source.scale / output.scale).value)
+        self.bias = nn.Parameter(bias.clone(), requires_grad=False)
+        self.codes: Tensor
+        self.real_weight: Tensor
+        self.bias_scale: Tensor
+        self.factor: Tensor
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Returns the output's centred codes (N, C_out, H', W')."""
+        conv = self.conv
+        sums = functional.conv2d(
+            x.to(self.codes.dtype), self.codes, None, conv.stride, conv.kernel // 2, groups=conv.groups
+        )
+        return self.finish(sums, self.bias.detach())
+
+    def finish(self, sums: Tensor, bias: Tensor, *, channels: slice = _ALL) -> Tensor:
+        """Returns the centred codes (N, C, H', W') of whole sums of products in some of the output's channels.
+
+        Args:
+            sums: (N, C, H', W') without bias.
+            bias: of all output channels, real values.
+            channels: those that the sums belong to.
+        """
+        factor = self.factor[channels]
+        whole = torch.round(bias[channels].double() / self.bias_scale[channels])
+        # Both products and their sum are whole multiples of 2^-shift below 2^53 of them, so this is exact.
+        scaled = torch.addcmul((whole * factor).view(-1, 1, 1), sums.double(), factor.view(-1, 1, 1))
+        return requantise(scaled, self.output)
+
+
+class QuantisedSum(nn.Module):
+    """A residual sum of two int8 tensors on their own grids, its activation fused."""
+
+    def __init__(self, branch: QuantParams, shortcut: QuantParams, output: QuantParams) -> None:
+        super().__init__()
+        self.output = output
+        of_branch, of_shortcut = common_shift(branch.scale / output.scale, shortcut.scale / output.scale)
+        self.of_branch, self.of_shortcut = float(of_branch.value), float(of_shortcut.value)
+
+    def compute(self, branch: Tensor, shortcut: Tensor) -> Tensor:
+        """Returns the sum's centred codes."""
+        return requantise(branch.double() * self.of_branch + shortcut.double() * self.of_shortcut, self.output)
+
+
+class QuantisedBlock(nn.Module):
+    """A block of the table in int8: real values on a grid in, real values on a grid out."""
+
+    def __init__(
+        self, block: Block, index: int, weights: Mapping[str, Tensor], calibration: Calibration, source: QuantParams
+    ) -> None:
+        super().__init__()
+        self.block, self.source = block, source
+        self.convs = nn.ModuleList()
+        params = source
+        for position, conv in enumerate(block.convs):
+            params = self._append(conv, weights, params, calibration.params(f"b{index}.{position}"))
+        self.shortcut: QuantisedConv | None = None
+        if block.shortcut is not None:
+            output = calibration.params(f"b{index}.shortcut")
+            self.shortcut = _create_conv(block.shortcut, weights, source, output)
+        self.sum: QuantisedSum | None = None
+        if block.residual:
+            shortcut = source if self.shortcut is None else self.shortcut.output
+            self.sum = QuantisedSum(params, shortcut, calibration.params(f"b{index}"))
+            params = self.sum.output
+        self.output = params
+
+    def _append(
+        self, conv: Conv, weights: Mapping[str, Tensor], source: QuantParams, output: QuantParams
+    ) -> QuantParams:
+        self.convs.append(_create_conv(conv, weights, source, output))
+        return output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the block's output (N, C_i, H_i, W_i)."""
+        if self.block.is_identity:
+            return x
+        biases = [conv.bias for conv in self.modules() if isinstance(conv, QuantisedConv)]
+        output: Tensor = apply(_RunBlock, x, self, *biases)
+        return functional.max_pool2d(output, 3, stride=2, padding=1) if self.block.max_pool else output
+
+    def chain(self) -> list[QuantisedConv]:
+        """Returns the convolutions in a chain."""
+        return [conv for conv in self.convs if isinstance(conv, QuantisedConv)]
+
+    def run(self, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, QuantParams]]]:
+        """Returns the real output, and each requantising operator's codes and grid in the order of execution."""
+        source = self.source.centred(x)
+        made: list[tuple[Tensor, QuantParams]] = []
+        codes = source
+        for conv in self.chain():
+            codes = conv.compute(codes)
+            made.append((codes, conv.output))
+        shortcut = source
+        if self.shortcut is not None:
+            shortcut = self.shortcut.compute(source)
+            made.append((shortcut, self.shortcut.output))
+        if self.sum is not None:
+            codes = self.sum.compute(codes, shortcut)
+            made.append((codes, self.sum.output))
+        return codes * self.output.scale, made
+
+
+def _create_conv(conv: Conv, weights: Mapping[str, Tensor], source: QuantParams, output: QuantParams) -> QuantisedConv:
+    return QuantisedConv(conv, weights[f"{conv.key}.weight"], weights[f"{conv.key}.bias"], source, output)
+
+
+class _RunBlock(Function):
+    """A block forward in integers and backward by the straight-through rule."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, block: QuantisedBlock, *biases: Tensor) -> Tensor:
+        output, made = block.run(x)
+        ctx.block, ctx.shape = block, x.shape
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(*(unclamped(codes, params) for codes, params in made))
+        return output.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        block: QuantisedBlock = ctx.block
+        masks = list(ctx.saved_tensors)
+        if block.sum is not None:
+            gradient = gradient * masks.pop()
+        of_input, of_shortcut_bias = gradient, []
+        if block.shortcut is not None:
+            of_input, bias = _conv_backward(block.shortcut, gradient, masks.pop(), ctx.shape)
+            of_shortcut_bias = [bias]
+        of_biases: list[Tensor] = []
+        value = gradient
+        for conv in reversed(block.chain()):
+            mask = masks.pop()
+            value, bias = _conv_backward(conv, value, mask, masks[-1].shape if masks else ctx.shape)
+            of_biases.insert(0, bias)
+        total = value + of_input if block.sum is not None else value
+        needed = ctx.needs_input_grad
+        return total if needed[0] else None, None, *[*of_biases, *of_shortcut_bias]
+
+
+def _conv_backward(conv: QuantisedConv, gradient: Tensor, mask: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Returns the gradients of a convolution's input and bias."""
+    gradient = gradient * mask
+    return conv_input_gradient(gradient, conv.real_weight, conv.conv, shape), gradient.sum((0, 2, 3))
+
+
+class _Requantise(Function):
+    """Real values onto a grid; the gradient passes where nothing was clamped."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, params: QuantParams) -> Tensor:
+        codes = requantise(x.double() / params.scale, params)
+        ctx.save_for_backward(unclamped(codes, params))
+        return (codes * params.scale).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (passes,) = ctx.saved_tensors
+        return gradient * passes, None
+
+
+class QuantisedMerge(nn.Module):
+    """b behind a writing connector: the sum in fp32, brought back to int8 on a grid with head-room.
+
+    `saturated` and `merged` count the elements that were clamped and all of them, in evaluation mode.
+    """
+
+    def __init__(self, params: QuantParams) -> None:
+        super().__init__()
+        self.params = params
+        self.saturated = 0
+        self.merged = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns x (N, C, H, W) on the grid."""
+        output: Tensor = apply(_Requantise, x, self.params)
+        if not self.training:
+            self.saturated += int(((output - x).abs() > self.params.scale).sum())
+            self.merged += x.numel()
+        return output
+
+
+class QuantisedBackbone(nn.Module):
+    """All blocks in int8; behind each block that a connector writes to, its merge."""
+
+    def __init__(
+        self,
+        table: BlockTable,
+        weights: Mapping[str, Tensor],
+        calibration: Calibration,
+        *,
+        written: tuple[int, ...] = (),
+        train_bias: bool = False,
+    ) -> None:
+        """Quantises folded weights.
+
+        Args:
+            table: what the backbone is made of.
+            weights: its folded weights.
+            calibration: the ranges of its activations at the design's resolution.
+            written: the blocks behind which a connector writes.
+            train_bias: whether all biases train.
+
+        Raises:
+            SpecError: an activation that int8 does not have.
+        """
+        super().__init__()
+        self.image = calibration.params("image")
+        self.blocks = nn.ModuleList()
+        self.merges = nn.ModuleDict()
+        params = self.image
+        for index, block in enumerate(table.blocks):
+            quantised = QuantisedBlock(block, index, weights, calibration, params)
+            self.blocks.append(quantised)
+            params = quantised.output
+            if index in written:
+                params = calibration.params(f"b{index}", headroom=HEADROOM)
+                self.merges[str(index)] = QuantisedMerge(params)
+        for module in self.modules():
+            if isinstance(module, QuantisedConv):
+                module.bias.requires_grad_(train_bias)
+
+    def quantise_image(self, image: Tensor) -> Tensor:
+        """Returns a normalised image (N, 3, H, W), whole or pooled, on the image's grid; a device looks it up."""
+        return self.image.quantise(image) * self.image.scale
+
+    def merge(self, after_block: int, feature: Tensor) -> Tensor:
+        """Returns b behind the connector after a block."""
+        merged: Tensor = self.merges[str(after_block)](feature)
+        return merged
+
+    def saturation(self) -> dict[int, float]:
+        """Returns the share of clamped elements behind each writing connector, counted in evaluation mode."""
+        merges = {name: merge for name, merge in self.merges.items() if isinstance(merge, QuantisedMerge)}
+        return {int(block): merge.saturated / max(1, merge.merged) for block, merge in merges.items()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the last block's output for a normalised image (N, 3, H, W)."""
+        x = self.quantise_image(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
