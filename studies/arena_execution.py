@@ -125,7 +125,8 @@ def control(number: int, *, bits: int) -> dict[str, Any]:
 INT8_TEXT = (
     "The backbone is int8: its tensors have 1 byte per element in the arena, its arithmetic is that of integers, and "
     "every code must be that of the int8 RepNet in PyTorch, whose straight-through gradients are the reference. "
-    "Activations get half the range that they have on random images, so that every clamp has something to do. "
+    "Activations get a half (behind a ReLU) or a quarter of the range that they have on random images, so that every "
+    "clamp has something to do. "
 )
 
 

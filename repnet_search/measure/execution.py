@@ -30,7 +30,8 @@ _ROUNDING_FACTOR = 8  # how much further from float32 autograd another order may
 _DRAWS = 4  # about one step in 200 differs because a value lay within rounding of a ReLU's kink
 _SEED_STEP = 1_000_003
 _CALIBRATION_IMAGES = 8
-_NARROWED = 0.5  # a mask of which every bit is set would hide that it was overwritten, so clamps need something to do
+# A mask of which every bit is set would hide that something overwrote it, so int8 clamps are given something to do.
+_RELU_SHARE, _LINEAR_SHARE = 0.5, 0.25
 _RATE_SCALE = 100.0  # an input gradient made from an already updated weight must show
 
 
@@ -175,14 +176,15 @@ class Subject:
 
 
 def create_calibration(resolved: ResolvedDesign, weights: BackboneWeights, *, seed: int) -> Calibration | None:
-    """Returns half the ranges that a backbone's activations have on random images; None for a float32 backbone."""
+    """Returns a part of the ranges that activations have on random images, so that many are clamped; None for fp32."""
     design = resolved.design
     if design.activation_bits == 32:
         return None
     size = (_CALIBRATION_IMAGES, 3, design.resolution, design.resolution)
     images = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     ranges = calibrate(resolved.table, weights.tensors, weights.input_range.normalise(images)).ranges
-    return Calibration({name: (low * _NARROWED, high * _NARROWED) for name, (low, high) in ranges.items()})
+    shares = {name: _LINEAR_SHARE if low < 0 else _RELU_SHARE for name, (low, _) in ranges.items()}
+    return Calibration({name: (low * shares[name], high * shares[name]) for name, (low, high) in ranges.items()})
 
 
 def verify_execution(

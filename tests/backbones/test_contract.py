@@ -10,7 +10,8 @@ from repnet_search.graph import Trained, build_graph
 from repnet_search.models.finetuned import FineTunedBackbone
 from repnet_search.models.vision import torchvision
 from repnet_search.spec import BackboneSpec, Connector, Design, resolve
-from studies.backbone_contract import REGISTRY, check_backbone, create_own, shake_norms
+from studies.backbone_contract import check_backbone
+from studies.contract_subjects import REGISTRY, create_own, shake_norms
 
 SAMPLE = [pair for pair in REGISTRY if pair[1] in ("mobilenet_v3_small", "mobilenet_v3_large", "mnasnet0_5")]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -217,7 +218,15 @@ def test_debug_shows_the_traceback(cli: Run) -> None:
 @pytest.mark.timeout(240)
 def test_ctrl_c_keeps_what_is_finished_and_exits_130(workplace: Path) -> None:
     command = [sys.executable, "-m", "repnet_search", "run", "--budget", "256KB", "--study", "cut", "--workers", "2"]
-    process = subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=workplace,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell ignores Ctrl-C for what it starts in the background, and a child would inherit that
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("1/24"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.backbone_contract import OWN_FILE
+from studies.contract_subjects import OWN_FILE
 from tests.cli.conftest import Run
 
 SPACE = """

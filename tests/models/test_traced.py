@@ -16,7 +16,7 @@ from repnet_search.models.user_module import create_user_module
 from repnet_search.models.weights import load_weights
 from repnet_search.spec import BackboneSpec, Design, design_to_yaml, get_preset, load_design, resolve
 from repnet_search.spec.table import get_table
-from studies.backbone_contract import OWN_FILE
+from studies.contract_subjects import OWN_FILE
 
 HEADER = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n"
 NET = """
