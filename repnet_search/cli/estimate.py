@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Draw what is alive when and where it lies: .html, or .png with the extra 'plot'.",
+    help="Draw what is alive when and where it lies: FILE.html or FILE.png.",
 )
 @click.option(
     "--nearest",

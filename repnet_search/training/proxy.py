@@ -153,7 +153,7 @@ def _create_loss(model: RepNet, resolved: ResolvedDesign) -> Callable[[Prefix, T
     """Returns the mean cross-entropy of a batch on the faster runtime; both give the same gradients.
 
     The lean runtime wins where gradients pass through the whole backbone in batches of some size: 0.7 to 0.9 of stock
-    PyTorch's time where biases train, 1.0 to 1.3 elsewhere (studies/lean_speed.md).
+    PyTorch's time where biases train, 1.0 to 1.5 elsewhere (studies/lean_speed.md).
     """
     design = resolved.design
     if design.train_bias and design.recipe.accumulate >= LEAN_BATCH and design.activation_bits == 32:
