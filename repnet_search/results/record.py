@@ -34,6 +34,10 @@ BASELINES = (Origin.LAST_LAYER,)
 """Origins that `--trials` does not count: they are there to compare with."""
 
 
+INTERRUPTED = "interrupted"
+"""The reason of a trial that its user cut off."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
     """A trial: its design, its training memory in bytes, its validation accuracy in 0..1 where it was trained."""
@@ -54,6 +58,10 @@ class TrialRecord:
     """Of the frozen backbone, code and trained weights; None in a study of an earlier version."""
     saturation: tuple[tuple[int, float], ...] = ()
     """Of an int8 backbone: the share of b that was clamped behind each writing connector, by its block."""
+    seen: int = 0
+    """Designs of which the sampler knew the memory when it chose this one."""
+    over: int = 0
+    """Of them, those over the limits."""
 
     @property
     def short_id(self) -> str:

@@ -22,6 +22,8 @@ from repnet_search.spec.study import StudySpec
 SETTINGS_KEY = "repnet_settings"
 TESTED_KEY = "repnet_test_accuracy"
 RECORD_KEY = "repnet_record"
+CUT_OFF_KEY = "repnet_cut_off"
+"""Of a trial that did not end by itself: why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +123,11 @@ def _parse_record(trial: FrozenTrial, value: dict[str, Any]) -> TrialRecord:
         validation_accuracy=value.get("validation_accuracy"),
         losses=tuple(value.get("losses", ())),
         elapsed_seconds=value.get("elapsed_seconds", 0.0),
-        reason=value.get("reason", ""),
+        reason=value.get("reason", "") or trial.user_attrs.get(CUT_OFF_KEY, ""),
         flash_bytes=value.get("flash_bytes"),
         saturation=tuple((block, share) for block, share in value.get("saturation", ())),
+        seen=value.get("seen", 0),
+        over=value.get("over", 0),
     )
 
 
@@ -167,5 +171,7 @@ def dump_record(record: TrialRecord) -> dict[str, Any]:
         "elapsed_seconds": round(record.elapsed_seconds, 3),
         "reason": record.reason,
         "saturation": [[block, round(share, 5)] for block, share in record.saturation],
+        "seen": record.seen or None,
+        "over": record.over or None,
     }
     return value | {key: item for key, item in optional.items() if item not in (None, "", [])}

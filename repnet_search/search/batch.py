@@ -8,7 +8,7 @@ share = (drawn.ram_bytes <= budget_bytes).mean()
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +52,20 @@ class SpaceSample:
     def ram_bytes(self) -> Integers:
         """The lower bound of each design's training memory, as `estimate_lower_bound` has it."""
         return self.memory.ram_bytes
+
+    def select(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> SpaceSample:
+        """Returns some of the designs, by a mask or by their places."""
+        fields = (getattr(self.memory, name)[which] for name in BatchMemory.__dataclass_fields__)
+        return SpaceSample(self.choices[which], BatchMemory(*fields))
+
+    @staticmethod
+    def join(samples: Sequence[SpaceSample]) -> SpaceSample:
+        """Returns one sample of all, in their order."""
+        fields = (
+            np.concatenate([getattr(sample.memory, name) for sample in samples])
+            for name in BatchMemory.__dataclass_fields__
+        )
+        return SpaceSample(np.concatenate([sample.choices for sample in samples]), BatchMemory(*fields))
 
 
 class SpaceMemory:
@@ -102,6 +116,22 @@ class SpaceMemory:
             choices = np.stack(np.unravel_index(numbers, tuple(self.counts)), axis=1)
             yield self.measure(choices.astype(np.int16))
 
+    def column(self, choices: Choices, name: str) -> Choices:
+        """Returns the places that a parameter has in a batch of choices (a view)."""
+        return choices[:, self.names.index(name)]
+
+    def place(self, name: str, value: object) -> int:
+        """Returns the place of a value among a parameter's choices.
+
+        Raises:
+            ValueError: it is none of them.
+        """
+        return self.space.distributions[name].choices.index(value)
+
+    def choices(self, params: Mapping[str, object]) -> Choices:
+        """Returns a set of parameter values as one row of choices; a parameter that is missing has its first."""
+        return np.array([self.place(name, params[name]) if name in params else 0 for name in self.names], np.int16)
+
     def params(self, choices: Choices) -> Params:
         """Returns the parameter values of one design, as `SearchSpace.design` takes them."""
         distributions = self.space.distributions.values()
@@ -117,8 +147,8 @@ class SpaceMemory:
             SpecError: a batch norm at micro-batch 1, or an image that is pooled away.
         """
         found = np.empty((5, len(choices)), dtype=np.int64)
-        context = self._column(choices, "resolution") * len(self.space.spec.activation_bits)
-        context += self._column(choices, "activation_bits")
+        context = self.column(choices, "resolution") * len(self.space.spec.activation_bits)
+        context += self.column(choices, "activation_bits")
         pairs = itertools.product(self.space.spec.resolution, self.space.spec.activation_bits)
         for number, (resolution, bits) in enumerate(pairs):
             members = np.flatnonzero(context == number)
@@ -127,9 +157,6 @@ class SpaceMemory:
                 memory = self.context(resolution, bits).measure(choices[piece])
                 found[:, piece] = [getattr(memory, name) for name in BatchMemory.__dataclass_fields__]
         return SpaceSample(choices, BatchMemory(*found))
-
-    def _column(self, choices: Choices, name: str) -> Choices:
-        return choices[:, self.names.index(name)]
 
     def context(self, resolution: int, bits: int) -> SpaceContext:
         """Returns the space at one resolution and number of bits, with its tables; the first use makes them."""

@@ -1,10 +1,10 @@
-"""What of a space fits a device: exact memory per design, counted once, and samples of designs that fit."""
+"""What of a space fits a device: exact memory per design, counted once; the designs that every study begins with."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from random import Random
+
+import numpy as np
 
 from repnet_search.errors import OverBudgetError, SpecError
 from repnet_search.memory import (
@@ -12,9 +12,11 @@ from repnet_search.memory import (
     MemoryEstimate,
     check_backbone_fits,
     check_fit,
-    estimate_lower_bound,
     explain_memory,
 )
+from repnet_search.memory.batch import Integers
+from repnet_search.search.batch import SpaceMemory, SpaceSample
+from repnet_search.search.fitting import NEVER, FittingDesigns
 from repnet_search.search.space import Params, SearchSpace
 from repnet_search.spec.design import Norm
 from repnet_search.spec.resolve import ResolvedDesign, resolve
@@ -22,7 +24,9 @@ from repnet_search.spec.space import SpaceSpec
 from repnet_search.spec.target import DeviceLimits, Schedule
 from repnet_search.units import format_size
 
-SAMPLE_TRIES = 3000
+WIDEST_DRAWS = 2000
+WIDEST_STARTS = 16
+WIDEST_MARGINS = (0.0, 0.01, 0.03, 0.1, 0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class FeasibleSpace:
         self.limits = limits
         self.classes = classes
         self.schedule = schedule
+        self.fitting = FittingDesigns(SpaceMemory(space, classes=classes, schedule=schedule), limits)
         self._known: dict[str, tuple[MemoryEstimate, Fit]] = {}
 
     def candidate(self, params: Params) -> Candidate:
@@ -59,45 +64,9 @@ class FeasibleSpace:
         explained = explain_memory(resolved, classes=self.classes, schedule=self.schedule)
         return explained.estimate, check_fit(explained, self.limits)
 
-    def _lower_bound(self, params: Params) -> int:
-        return estimate_lower_bound(self.space.design(params), classes=self.classes, schedule=self.schedule)
-
     def fits(self, candidate: Candidate) -> bool:
         """Returns whether the device can train a candidate."""
         return candidate.fit.fits
-
-    def sample(
-        self, random: Random, *, limit_bytes: int, seen: Collection[str], fixed: Params | None = None
-    ) -> Candidate | None:
-        """Returns a uniform sample of the designs that fit and are within a limit, None where no try finds one.
-
-        Args:
-            random: what it is drawn from.
-            limit_bytes: training memory that it may take.
-            seen: ids that are not wanted.
-            fixed: values that are not drawn.
-        """
-        for _ in range(SAMPLE_TRIES):
-            params = self.space.sample(random) | (fixed or {})
-            if self._lower_bound(params) <= limit_bytes:
-                candidate = self.candidate(params)
-                within = candidate.memory.ram_bytes <= limit_bytes and self.fits(candidate)
-                if within and candidate.resolved.id not in seen:
-                    return candidate
-        return None
-
-    def measure_share(self, *, samples: int, seed: int) -> tuple[float, float]:
-        """Returns the share of parameter combinations that fit and its standard error, from uniform samples."""
-        random = Random(f"share {seed}")
-        share = sum(self._seems_to_fit(self.space.sample(random)) for _ in range(samples)) / samples
-        return share, (share * (1 - share) / samples) ** 0.5
-
-    def _seems_to_fit(self, params: Params) -> bool:
-        """Returns whether a design fits; of RAM in one piece its lower bound is asked, which costs half as much."""
-        if self._lower_bound(params) > self.limits.ram_bytes:
-            return False
-        only_ram = self.limits.flash_bytes is None and not self.limits.regions
-        return only_ram or self.fits(self.candidate(params))
 
     def smallest(self) -> Candidate:
         """Returns the least design of the space: the last layer alone at its cheapest; what fits comes first."""
@@ -108,19 +77,27 @@ class FeasibleSpace:
         """Returns the paper's preset scaled to fit, None where no step of it fits."""
         return next((c for params in self.space.paper() if self.fits(c := self.candidate(params))), None)
 
-    def widest(self, *, seed: int, samples: int = 400, steps: int = 300) -> Candidate:
-        """Returns the design with the most trainable parameters that fits: samples, then hill climbing by one field."""
-        random = Random(f"widest {seed}")
-        best = self.smallest()
-        for step in range(samples + steps):
-            params = self.space.sample(random)
-            if step >= samples:
-                changed = random.sample(sorted(params), 2)
-                params = best.params | {name: params[name] for name in changed}
-            candidate = self.candidate(params)
-            if self.fits(candidate) and candidate.memory.trainable_parameters > best.memory.trainable_parameters:
-                best = candidate
-        return best
+    def widest(self, *, seed: int) -> Candidate:
+        """Returns the design with the most trainable parameters that fits: draws that fit, then climbing by one field.
+
+        The few designs whose placed arena is larger than its lower bound are climbed around with a margin.
+        """
+        starts = self.fitting.draw(WIDEST_DRAWS, seed=seed).sample
+        starts = starts.select(np.argsort(-starts.memory.trainable_parameters, kind="stable")[:WIDEST_STARTS])
+        for margin in WIDEST_MARGINS if len(starts) else ():
+            candidate = self._climb_widest(starts, limit_bytes=int(self.limits.ram_bytes * (1 - margin)))
+            if self.fits(candidate):
+                return candidate
+        return self.smallest()
+
+    def _climb_widest(self, starts: SpaceSample, *, limit_bytes: int) -> Candidate:
+        def score(sample: SpaceSample) -> Integers:
+            fits = self.fitting.fits(sample, limit_bytes=limit_bytes)
+            return np.where(fits, sample.memory.trainable_parameters, NEVER)
+
+        tops = [self.fitting.climb(starts.select(np.array([place])), score) for place in range(len(starts))]
+        top = max(tops, key=lambda found: int(score(found)[0]))
+        return self.candidate(self.fitting.memory.params(top.choices[0]))
 
     def check_attainable(self) -> None:
         """Makes sure that the space can be trained and that something of it fits.

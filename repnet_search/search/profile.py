@@ -7,22 +7,16 @@ beyond tables: how many designs go into them is tried on some that fit in the su
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from repnet_search.graph.tape import FLOAT_BYTES
-from repnet_search.memory import check_fit, estimate_flash, explain_memory
-from repnet_search.memory.batch import Integers
-from repnet_search.memory.flash import TRAINED_COPIES
+from repnet_search.memory import check_fit, explain_memory
 from repnet_search.search.batch import Choices, SpaceMemory, SpaceSample
+from repnet_search.search.fitting import NEVER, FittingDesigns, Score
 from repnet_search.search.space import Choice
 from repnet_search.spec.target import DeviceLimits
-
-COUNTED_COMBINATIONS = 1 << 21
-"""Up to so many combinations are all counted; larger spaces are sampled."""
 
 BINS = 14
 PLACED_DESIGNS = 200
@@ -95,15 +89,14 @@ def profile_space(memory: SpaceMemory, *, limits: DeviceLimits, samples: int, se
         samples: designs drawn where the space is too large to count.
         seed: of the samples.
     """
-    exact = memory.space.combinations <= COUNTED_COMBINATIONS
+    fitting = FittingDesigns(memory, limits)
+    exact = fitting.is_countable
     sample = _measure_all(memory) if exact else memory.sample(samples, seed=seed)
-    fits = sample.ram_bytes <= limits.ram_bytes
-    if limits.flash_bytes is not None:
-        fits &= _flash_bytes(memory, sample) <= limits.flash_bytes
+    fits = fitting.fits(sample)
     share = float(fits.mean())
     # Without connectors every choice that is about them has no effect, so the least design is easily found from there.
-    smallest = _climb(memory, sample, lambda found: -found.ram_bytes)
-    tightest = _climb(memory, sample, lambda found: np.where(_has_connector(memory, found), -found.ram_bytes, _NEVER))
+    smallest = _extreme(fitting, sample, lambda found: -found.ram_bytes)
+    tightest = _extreme(fitting, sample, lambda found: np.where(_has_connector(memory, found), -found.ram_bytes, NEVER))
     edges = _edges(sample, limits.ram_bytes)
     counts, _ = np.histogram(sample.ram_bytes, edges)
     return SpaceProfile(
@@ -117,29 +110,11 @@ def profile_space(memory: SpaceMemory, *, limits: DeviceLimits, samples: int, se
         placed_share=_placed_share(memory, sample.choices[fits], limits, seed) if limits.regions else None,
         smallest=smallest,
         tightest=tightest if memory.space.stages else None,
-        largest=_climb(memory, sample, lambda found: found.ram_bytes),
+        largest=_extreme(fitting, sample, lambda found: found.ram_bytes),
         edges_bytes=tuple(edges),
         counts=tuple(int(count) for count in counts),
         drivers=_drivers(memory, sample, fits),
     )
-
-
-def _flash_bytes(memory: SpaceMemory, sample: SpaceSample) -> Integers:
-    """Returns what each design takes in flash."""
-    spec, table = memory.space.spec, memory.space.table
-    frozen = np.array(
-        [
-            [
-                estimate_flash(table, activation_bits=bits, train_bias=bias, trained_elements=0).total_bytes
-                for bias in spec.train_bias
-            ]
-            for bits in spec.activation_bits
-        ]
-    )
-    bits, bias = (sample.choices[:, memory.names.index(name)] for name in ("activation_bits", "train_bias"))
-    trained = sample.memory.trainable_parameters + sample.memory.norm_state_elements
-    found: Integers = frozen[bits, bias] + trained * (FLOAT_BYTES * TRAINED_COPIES)
-    return found
 
 
 def _placed_share(memory: SpaceMemory, fitting: Choices, limits: DeviceLimits, seed: int) -> float | None:
@@ -165,11 +140,6 @@ def _edges(sample: SpaceSample, budget_bytes: int) -> list[int]:
     return [math.ceil(budget_bytes * ratio**step) + 1 for step in range(first, last + 1)]
 
 
-_NEVER = -(1 << 60)
-
-Score = Callable[[SpaceSample], Integers]
-
-
 def _measure_all(memory: SpaceMemory) -> SpaceSample:
     choices = np.concatenate([piece.choices for piece in memory.enumerate_all()])
     return memory.measure(choices)
@@ -182,26 +152,9 @@ def _has_connector(memory: SpaceMemory, sample: SpaceSample) -> NDArray[np.bool_
     return has
 
 
-def _climb(memory: SpaceMemory, sample: SpaceSample, score: Score) -> Extreme:
-    """Returns the best of the sample, improved one field at a time until no single change helps."""
-    scores = score(sample)
-    best = int(scores.argmax())
-    value, choices, ram = int(scores[best]), sample.choices[best], int(sample.ram_bytes[best])
-    while True:
-        around = memory.measure(_neighbours(memory, choices))
-        scores = score(around)
-        best = int(scores.argmax())
-        if int(scores[best]) <= value:
-            return Extreme(ram, memory.params(choices))
-        value, choices, ram = int(scores[best]), around.choices[best], int(around.ram_bytes[best])
-
-
-def _neighbours(memory: SpaceMemory, choices: Choices) -> Choices:
-    """Returns the choices with one field changed, in every way."""
-    columns = np.repeat(np.arange(len(choices)), memory.counts)
-    changed = np.tile(choices, (len(columns), 1))
-    changed[np.arange(len(columns)), columns] = np.concatenate([np.arange(count) for count in memory.counts])
-    return changed
+def _extreme(fitting: FittingDesigns, sample: SpaceSample, score: Score) -> Extreme:
+    found = fitting.climb(sample, score)
+    return Extreme(int(found.ram_bytes[0]), fitting.memory.params(found.choices[0]))
 
 
 def _drivers(memory: SpaceMemory, sample: SpaceSample, fits: NDArray[np.bool_]) -> tuple[Driver, ...]:

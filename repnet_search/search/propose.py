@@ -1,44 +1,62 @@
 """Which design next.
 
 First the starts: the last layer alone in every recipe, the widest and the paper's design that fit, and some random
-designs that fit. Then in turn Optuna's sampler, a neighbour of the best designs, and every fourth time a design for a
-lower stratum of memory, so that the study answers smaller budgets too.
+designs that fit. Then in turn the study's sampler, a neighbour of the best designs, and every fourth time a design for
+a lower stratum of memory, so that the study answers smaller budgets too. Now and then a design that the sampler would
+have liked but for the limits is proposed all the same, to be pruned: the study shows what they cut off.
 
 With one worker every choice depends on the study's seed and the trial's number alone, so that a study that went on
-after an interruption is the study that was not interrupted. Fixed proposals go through Optuna's queue, whose entries
-only one worker gets.
+after an interruption is the study that was not interrupted.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from random import Random
+from typing import Any
 
+import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import TPESampler
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
 from repnet_search.results.front import count_trained
 from repnet_search.results.record import Origin, Outcome, TrialRecord
+from repnet_search.search.batch import Choices
 from repnet_search.search.feasible import Candidate, FeasibleSpace
+from repnet_search.search.samplers import DesignSampler, History, Seed, Suggestion
+from repnet_search.search.space import Params
+from repnet_search.spec.study import Sampler, SearchSpec
 
 ORIGIN_KEY = "repnet_origin"
 STARTUP_DESIGNS = 8
 STRATA = (0.75, 0.5, 0.6)
 STRATUM_EVERY = 4
 UNTRAINED_IN_A_ROW = 8
-NEIGHBOUR_TRIES = 200
+EXACT_TRIES = 200
+"""So many suggestions are built and asked for their exact fit, one after another, until a new one fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A candidate with the Optuna trial that it belongs to."""
+    """A candidate with the Optuna trial that it belongs to.
+
+    `seen` designs were looked at to find it, of which `over` were over the limits.
+    """
 
     trial: optuna.Trial
     candidate: Candidate
     origin: Origin
+    seen: int = 0
+    over: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    candidate: Candidate
+    origin: Origin
+    suggestion: Suggestion
 
 
 def enqueue_starts(study: optuna.Study, feasible: FeasibleSpace, *, seed: int) -> None:
@@ -57,11 +75,16 @@ def enqueue_starts(study: optuna.Study, feasible: FeasibleSpace, *, seed: int) -
 class Proposer:
     """Proposes one design after another, for one worker."""
 
-    def __init__(self, study: optuna.Study, feasible: FeasibleSpace, *, seed: int, worker: int = 0) -> None:
+    def __init__(
+        self, study: optuna.Study, feasible: FeasibleSpace, search: SearchSpec, *, seed: int, worker: int = 0
+    ) -> None:
         self.study = study
         self.feasible = feasible
+        self.search = search
         self.seed = seed
         self.worker = worker
+        self.sampler = DesignSampler(search.sampler, feasible.fitting)
+        self._choices: dict[int, Choices] = {}
 
     def next(self, records: Sequence[TrialRecord], *, waiting: bool) -> Proposal | None:
         """Returns the next proposal, None where no design is found that the study does not have yet.
@@ -71,64 +94,120 @@ class Proposer:
             waiting: whether its queue holds fixed proposals, which come first.
         """
         number = len(self.study.get_trials(deepcopy=False))
-        if not waiting and not self._queue_fixed(records, number):
+        chosen = None if waiting else self._choose(records, (self.seed, number, self.worker))
+        if not waiting and chosen is None:
             return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate is chosen: it measured best
-            self.study.sampler = TPESampler(
-                multivariate=True, constant_liar=True, n_startup_trials=1, seed=self._seed(number) % 2**32
-            )
-            trial = self.study.ask(dict(self.feasible.space.distributions))
+        self.study.sampler = _ChosenSampler(chosen.candidate.params if chosen is not None else {})
+        trial = self.study.ask(dict(self.feasible.space.distributions))
+        if chosen is not None and trial.params == chosen.candidate.params:
+            return Proposal(trial, chosen.candidate, chosen.origin, chosen.suggestion.seen, chosen.suggestion.over)
+        # Out of the queue, perhaps put there just now by another process.
         origin = Origin(trial.user_attrs.get(ORIGIN_KEY, Origin.SAMPLER.value))
         return Proposal(trial, self.feasible.candidate(dict(trial.params)), origin)
 
-    def _queue_fixed(self, records: Sequence[TrialRecord], number: int) -> bool:
-        """Queues a design of our own where one is due; returns False where one is due and none is found."""
-        random = Random(f"{self.seed} {number} {self.worker}")
+    def _choose(self, records: Sequence[TrialRecord], seed: Seed) -> _Choice | None:
         seen = {record.design_id for record in records}
-        counted = count_trained(records)
-        turn = counted % STRATUM_EVERY
-        budget = self.feasible.limits.ram_bytes
-        if counted < STARTUP_DESIGNS or _untrained_in_a_row(records) >= UNTRAINED_IN_A_ROW:
-            exchanges = self.feasible.space.exchanges
-            turn = sum(record.origin is Origin.FEASIBLE for record in records) % len(exchanges)
-            candidate = self.feasible.sample(random, limit_bytes=budget, seen=seen, fixed=exchanges[turn])
-            # A way of exchanging may not fit at all; then any will do.
-            candidate = candidate or self.feasible.sample(random, limit_bytes=budget, seen=seen)
-            return self._queue(candidate, Origin.FEASIBLE)
-        if turn == STRATUM_EVERY - 1:
-            limit = int(STRATA[counted // STRATUM_EVERY % len(STRATA)] * budget)
-            candidate = self._neighbour(random, seen, records, limit)
-            candidate = candidate or self.feasible.sample(random, limit_bytes=limit, seen=seen)
-            return self._queue(candidate, Origin.STRATUM) or True
-        if turn % 2:
-            return self._queue(self._neighbour(random, seen, records, budget), Origin.NEIGHBOUR) or True
-        return True
-
-    def _queue(self, candidate: Candidate | None, origin: Origin) -> bool:
-        if candidate is None:
-            return False
-        self.study.enqueue_trial(candidate.params, user_attrs={ORIGIN_KEY: origin.value})
-        return True
-
-    def _neighbour(
-        self, random: Random, seen: set[str], records: Sequence[TrialRecord], limit: int
-    ) -> Candidate | None:
-        """Returns a parent within a limit with one or two fields changed, still within it and new."""
-        parents = _parents([record for record in records if record.ram_bytes <= limit])
-        params = {trial.number: trial.params for trial in self.study.get_trials(deepcopy=False)}
-        for _ in range(NEIGHBOUR_TRIES if parents else 0):
-            drawn = self.feasible.space.sample(random)
-            changed = random.sample(sorted(drawn), random.randint(1, 2))
-            parent = params[random.choice(parents).number]
-            candidate = self.feasible.candidate(parent | {name: drawn[name] for name in changed})
-            within = candidate.memory.ram_bytes <= limit and self.feasible.fits(candidate)
-            if within and candidate.resolved.id not in seen:
-                return candidate
+        for origin, suggestion in self._suggestions(records, seed):
+            if origin is Origin.SAMPLER and len(suggestion.cut) and self._shows_cut(records):
+                candidate = self._build(suggestion.cut[0])
+                if candidate.resolved.id not in seen:
+                    return _Choice(candidate, origin, suggestion)
+            for choices in suggestion.fitting[:EXACT_TRIES]:
+                candidate = self._build(choices)
+                if candidate.resolved.id not in seen and self.feasible.fits(candidate):
+                    return _Choice(candidate, origin, suggestion)
         return None
 
-    def _seed(self, number: int) -> int:
-        return (self.seed * 1_000_003 + number) * 1_009 + self.worker
+    def _suggestions(self, records: Sequence[TrialRecord], seed: Seed) -> Iterator[tuple[Origin, Suggestion]]:
+        """Yields suggestions, each for where the one before had nothing new."""
+        history = self._history(records)
+        if self.search.sampler is Sampler.TPE:
+            yield from self._in_turn(records, history, seed)
+        yield Origin.SAMPLER, self.sampler.suggest(history, seed=seed)
+        yield Origin.FEASIBLE, self.sampler.draw(seed=seed)
+        if self.feasible.fitting.is_countable:
+            known = {row.tobytes() for row in history.choices}
+            listed = self.sampler.list_all(seed=self.seed)
+            left = [row for row in listed.fitting if row.tobytes() not in known]
+            yield Origin.FEASIBLE, listed._replace(fitting=np.array(left))
+
+    def _in_turn(
+        self, records: Sequence[TrialRecord], history: History, seed: Seed
+    ) -> Iterator[tuple[Origin, Suggestion]]:
+        """Yields what it is the turn of: a start, a lower stratum, a neighbour; nothing where it is the sampler's."""
+        counted = count_trained(records)
+        turn, budget_bytes = counted % STRATUM_EVERY, self.feasible.limits.ram_bytes
+        if counted < STARTUP_DESIGNS or _untrained_in_a_row(records) >= UNTRAINED_IN_A_ROW:
+            exchanges = self.feasible.space.exchanges
+            place = sum(record.origin is Origin.FEASIBLE for record in records) % len(exchanges)
+            yield Origin.FEASIBLE, self.sampler.draw(seed=seed, fixed=exchanges[place])
+            yield Origin.FEASIBLE, self.sampler.draw(seed=seed)  # a way of exchanging may not fit at all
+        elif turn == STRATUM_EVERY - 1:
+            limit_bytes = int(STRATA[counted // STRATUM_EVERY % len(STRATA)] * budget_bytes)
+            for suggestion in self._varied(records, seed, limit_bytes):
+                yield Origin.STRATUM, suggestion
+            yield Origin.STRATUM, self.sampler.suggest(history, seed=seed, limit_bytes=limit_bytes)
+        elif turn % 2:
+            for suggestion in self._varied(records, seed, budget_bytes):
+                yield Origin.NEIGHBOUR, suggestion
+
+    def _varied(self, records: Sequence[TrialRecord], seed: Seed, limit_bytes: int) -> Iterator[Suggestion]:
+        """Yields the designs next to the best ones within a limit, where there are any."""
+        parents = _parents([record for record in records if record.ram_bytes <= limit_bytes])
+        if parents:
+            rows = np.array([self._choices_of(record) for record in parents])
+            yield self.sampler.vary(rows, seed=seed, limit_bytes=limit_bytes)
+
+    def _history(self, records: Sequence[TrialRecord]) -> History:
+        kept = [record for record in records if record.outcome in (Outcome.TRAINED, Outcome.RUNNING)]
+        empty = np.empty((0, len(self.feasible.space.distributions)), dtype=np.int16)
+        rows = [self._choices_of(record) for record in kept]
+        accuracies = [-np.inf if record.validation_accuracy is None else record.validation_accuracy for record in kept]
+        return History(
+            np.array(rows) if rows else empty,
+            np.array(accuracies, dtype=np.float64),
+            np.array([record.ram_bytes for record in kept], dtype=np.int64),
+        )
+
+    def _choices_of(self, record: TrialRecord) -> Choices:
+        """Returns a trial's canonical choices."""
+        found = self._choices.get(record.number)
+        if found is None:
+            params = self.study.get_trials(deepcopy=False)[record.number].params
+            found = self.sampler.canonical(self.feasible.fitting.memory.choices(params)[None])[0]
+            self._choices[record.number] = found
+        return found
+
+    def _build(self, choices: Choices) -> Candidate:
+        return self.feasible.candidate(self.feasible.fitting.memory.params(choices))
+
+    def _shows_cut(self, records: Sequence[TrialRecord]) -> bool:
+        """Returns whether the study is to have another over-budget proposal."""
+        cut = sum(record.outcome is Outcome.OVER_BUDGET for record in records)
+        return cut < self.search.pruned_per_design * (count_trained(records) - STARTUP_DESIGNS + 1)
+
+
+class _ChosenSampler(BaseSampler):
+    """Gives Optuna what was chosen already; what comes out of its queue it never asks for."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Returns nothing: all parameters are given one by one."""
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Returns nothing."""
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Returns the chosen value of a parameter."""
+        return self.params[param_name]
 
 
 def _untrained_in_a_row(records: Sequence[TrialRecord]) -> int:

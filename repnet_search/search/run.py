@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from repnet_search.errors import RepnetSearchError
 from repnet_search.results.front import best_under, count_trained
-from repnet_search.results.record import BASELINES, Outcome, TrialRecord
+from repnet_search.results.record import BASELINES, INTERRUPTED, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import RECORD_KEY, RecordReader, dump_record
 from repnet_search.search.feasible import Candidate, FeasibleSpace
@@ -55,7 +55,7 @@ class Search:
         self.settings = settings
         self.task = task
         self.reader = RecordReader(study)
-        self.proposer = Proposer(study, feasible, seed=settings.training.seed, worker=worker)
+        self.proposer = Proposer(study, feasible, settings.search, seed=settings.training.seed, worker=worker)
 
     def run(self, limits: Limits, *, listener: Listener) -> None:
         """Searches until a limit is reached or no new design is found.
@@ -124,11 +124,13 @@ class Search:
         try:
             model, result = train_design(candidate.resolved, self.task, self.settings.training)
         except KeyboardInterrupt:
-            self._tell(trial, replace(record, outcome=Outcome.FAILED, reason="interrupted"))
+            self._tell(trial, replace(record, outcome=Outcome.FAILED, reason=INTERRUPTED))
             raise
-        except (RepnetSearchError, MemoryError, RuntimeError) as error:
+        except OSError:
+            raise  # a full disk, say: the next training would fail as well
+        except Exception as error:
             # Running out of memory here says nothing about the device: a failure with its reason, never infeasible.
-            return replace(record, outcome=Outcome.FAILED, reason=str(error).splitlines()[0] or type(error).__name__)
+            return replace(record, outcome=Outcome.FAILED, reason=_describe(error))
         save_trained(self.study.study_name, record.design_id, model)
         return replace(
             record,
@@ -142,8 +144,9 @@ class Search:
     def _tell(self, trial: optuna.Trial, record: TrialRecord) -> TrialRecord:
         trial.set_user_attr(RECORD_KEY, dump_record(record))
         if record.outcome in (Outcome.TRAINED, Outcome.REPEATED):
-            self.study.tell(trial, record.validation_accuracy)
+            # Before Optuna is told, so that a kill in between leaves a trial that the next run finishes.
             save_best(self.study.study_name, self.settings, self.reader.read())
+            self.study.tell(trial, record.validation_accuracy)
         elif record.outcome is Outcome.OVER_BUDGET:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
@@ -156,6 +159,15 @@ def save_best(study_name: str, settings: StudySpec, records: list[TrialRecord]) 
     best = best_under(records, budget_bytes=settings.available_bytes)
     if best is not None:
         save_text(study_folder(study_name) / "best.yaml", design_to_yaml(best.design))
+
+
+def _describe(error: Exception) -> str:
+    """Returns the first line of an error, with its type where it is not one of ours."""
+    if isinstance(error, MemoryError):
+        return "Out of memory."
+    first = next(iter(str(error).splitlines()), "")
+    ours = isinstance(error, RepnetSearchError | RuntimeError) and first
+    return first if ours else f"{type(error).__name__}: {first}".removesuffix(": ")
 
 
 def _constraints(candidate: Candidate, settings: StudySpec) -> dict[str, int]:
@@ -182,4 +194,6 @@ def _record(proposal: Proposal) -> TrialRecord:
         terms=candidate.memory.terms,
         trainable_parameters=candidate.memory.trainable_parameters,
         flash_bytes=candidate.memory.flash_bytes,
+        seen=proposal.seen,
+        over=proposal.over,
     )

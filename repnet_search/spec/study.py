@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from enum import StrEnum
 
 from pydantic import Field
 
@@ -16,7 +17,7 @@ from repnet_search.spec.training import Metric, TrainingSpec
 _NAMELESS = ("flash_bytes", "board")
 """Settings that the digest leaves out where they are not set: such studies keep the names that they had before.
 
-The same goes for the metric where it is the accuracy.
+The same goes for the metric where it is the accuracy, and for a search by default.
 """
 
 
@@ -37,6 +38,26 @@ class WeightsSpec(SpecModel):
     input_range: str
 
 
+class Sampler(StrEnum):
+    """What proposes designs, once the starts are trained."""
+
+    TPE = "tpe"
+    RANDOM = "random"
+    NSGA2 = "nsga2"
+    EXHAUSTIVE = "exhaustive"
+
+
+class SearchSpec(SpecModel):
+    """How a study proposes designs.
+
+    `pruned_per_design`: of the over-budget designs that the sampler would have liked, so many become pruned trials for
+    each trained one, so that the study shows what the budget cut off.
+    """
+
+    sampler: Sampler = Field(default=Sampler.TPE, strict=False)
+    pruned_per_design: int = Field(default=1, ge=0)
+
+
 class StudySpec(SpecModel):
     """The resolved settings of a study: everything that its results depend on."""
 
@@ -50,6 +71,7 @@ class StudySpec(SpecModel):
     data: DataSpec
     space: SpaceSpec
     training: TrainingSpec
+    search: SearchSpec = SearchSpec()
 
     @property
     def available_bytes(self) -> int:
@@ -74,6 +96,8 @@ class StudySpec(SpecModel):
         values = self.model_dump(mode="json")
         if self.training.metric is Metric.ACCURACY:
             del values["training"]["metric"]
+        if self.search == SearchSpec():
+            del values["search"]
         set_values = {name: value for name, value in values.items() if value is not None or name not in _NAMELESS}
         text = json.dumps(set_values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:6]

@@ -12,7 +12,8 @@ from repnet_search.cli.main import run_cli
 from repnet_search.graph import Schedule
 from repnet_search.memory import estimate_lower_bound
 from repnet_search.search.batch import SpaceMemory
-from repnet_search.search.profile import COUNTED_COMBINATIONS, SpaceProfile, profile_space
+from repnet_search.search.fitting import COUNTED_COMBINATIONS
+from repnet_search.search.profile import SpaceProfile, profile_space
 from repnet_search.search.space import SearchSpace
 from repnet_search.spec import BackboneSpec
 from repnet_search.spec.bundled import load_space
