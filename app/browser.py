@@ -33,6 +33,7 @@ _COLUMNS = {
     tables.ACCURACY: st.column_config.NumberColumn("accuracy (%)", format="%.1f"),
     "best " + tables.ACCURACY: st.column_config.NumberColumn("best accuracy (%)", format="%.1f"),
     "budget (KiB)": st.column_config.NumberColumn(format="%.1f"),
+    "flash (KiB)": st.column_config.NumberColumn(format="%.1f"),
     "seconds": st.column_config.NumberColumn(format="%.1f"),
     "trained": st.column_config.NumberColumn(help="Variants of the last layer alone are not counted."),
     "reason": st.column_config.TextColumn(width="large"),
@@ -85,7 +86,7 @@ def _choose_study(views: Sequence[StudyView]) -> StudyView:
 def _show_study(view: StudyView) -> None:
     settings, best = view.settings, _winner(view)
     backbone = f"{settings.backbone.name} ×{settings.backbone.width_mult:g}"
-    st.text(f"{backbone} on {settings.data.name} ({settings.data.classes} classes)")
+    st.text(f"{backbone} on {settings.data.name} ({settings.data.classes} classes); {tables.describe_target(view)}")
     budget = repnet_search.format_size(settings.budget_bytes)
     if settings.reserve_bytes:
         budget += f" − {repnet_search.format_size(settings.reserve_bytes)}"

@@ -112,12 +112,25 @@ def limit_text(view: StudyView) -> str:
     return f"{name} {repnet_search.format_size(view.settings.available_bytes)}"
 
 
+def describe_target(view: StudyView) -> str:
+    """Returns what a study searched for beside its budget: board and flash where they were limits, schedule, metric."""
+    settings = view.settings
+    board = [f"board {settings.board}"] if settings.board is not None else []
+    flash = [f"flash {repnet_search.format_size(settings.flash_bytes)}"] if settings.flash_bytes is not None else []
+    metric = settings.training.metric.label
+    return ", ".join([*board, *flash, f"schedule {settings.schedule.value}", f"metric {metric}"])
+
+
 def _study_row(view: StudyView) -> dict[str, Any]:
     settings = view.settings
     best = repnet_search.best_under(view.records, budget_bytes=settings.available_bytes)
     return {
         "study": view.name,
         "budget (KiB)": to_kib(settings.budget_bytes),
+        "board": settings.board,
+        "flash (KiB)": to_kib(settings.flash_bytes) if settings.flash_bytes is not None else None,
+        "schedule": settings.schedule.value,
+        "metric": settings.training.metric.label,
         "backbone": f"{settings.backbone.name} ×{settings.backbone.width_mult:g}",
         "data": settings.data.name,
         "trained": view.trained_count,

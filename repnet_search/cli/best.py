@@ -1,55 +1,167 @@
-"""`repnet-search best`: any budget, answered from a study that is there."""
+"""`repnet-search best`: any budget or board, answered from a study that is there."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from repnet_search.cli.limit_options import Device, DeviceChoice, board_option, reserve_option
 from repnet_search.cli.options import Size, json_option, storage_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from repnet_search.results.device import PlacedRecord
+    from repnet_search.results.record import TrialRecord
+    from repnet_search.results.study import StudyView
+    from repnet_search.spec.target import DeviceLimits
 
 
 @click.command()
 @click.option("--study", required=True, metavar="NAME", help="The study to ask.")
 @click.option("--budget", type=Size(), help="The budget to answer. Default: the study's own.")
-@click.option("--flash", type=Size(), help="The flash to answer. Default: the study's own, where it has one.")
+@board_option
+@reserve_option
+@click.option("--flash", type=Size(), help="The flash to answer. Default: the board's, else the study's own, if any.")
 @storage_option
 @json_option
-def best(*, study: str, budget: int | None, flash: int | None, storage: str | None, as_json: bool) -> None:
-    """Show the best trained design of a study under a budget, without training anything."""
+def best(
+    *,
+    study: str,
+    budget: int | None,
+    board: str | None,
+    reserve: int | None,
+    flash: int | None,
+    storage: str | None,
+    as_json: bool,
+) -> None:
+    """Show the best trained design of a study under a budget or on a board, without training anything."""
     import json
 
-    from repnet_search.cli.render import create_console, flash_line, format_percent, front_table, memory_bars
-    from repnet_search.errors import OverBudgetError
-    from repnet_search.results.front import best_under, fits_within, pareto_front
     from repnet_search.results.study import dump_record, load_study
+
+    # A flash alone goes with the study's own budget.
+    device = DeviceChoice(budget, board, reserve, flash if budget is not None or board is not None else None).create()
+    view = load_study(study, storage=storage)
+    limits = _limits(view, device, flash)
+    placed = _place_front(view, limits, board) if board is not None else []
+    front = [item.record for item in placed] if placed else _front(view, limits)
+    winner = front[-1]
+    if as_json:
+        answer = {
+            "budget_bytes": limits.ram_bytes,
+            "flash_bytes": limits.flash_bytes,
+            "schedule": view.settings.schedule.value,
+            "design": dump_record(winner),
+        }
+        device_answer = _device_to_json(device, placed[-1]) if device is not None and placed else {}
+        print(json.dumps(answer | device_answer, indent=2, ensure_ascii=False))
+        return
+    lines = _device_lines(device, placed[-1]) if device is not None and placed else _flash_lines(winner, limits)
+    _print_answer(view, front, limits, lines=lines, board=board)
+
+
+def _limits(view: StudyView, device: Device | None, flash: int | None) -> DeviceLimits:
+    """Returns what a design may take: what the options say, else the study's own."""
+    from repnet_search.spec.target import DeviceLimits
+
+    if device is not None and device.board is not None:
+        return device.limits
+    ram_bytes = device.limits.ram_bytes if device is not None else view.settings.available_bytes
+    return DeviceLimits(ram_bytes, flash if flash is not None else view.settings.flash_bytes)
+
+
+def _front(view: StudyView, limits: DeviceLimits) -> list[TrialRecord]:
+    """Returns the Pareto front of what the records say is within the limits.
+
+    Raises:
+        OverBudgetError: there is none.
+    """
+    from repnet_search.errors import OverBudgetError
+    from repnet_search.results.front import fits_within, pareto_front
+    from repnet_search.units import format_size
+
+    ram, flash = limits.ram_bytes, limits.flash_bytes
+    front = pareto_front(item for item in view.records if fits_within(item, budget_bytes=ram, flash_bytes=flash))
+    if front:
+        return front
+    every = pareto_front(view.records)
+    least = f"its least needs {format_size(every[0].ram_bytes)}" if every else "it has trained none yet"
+    with_flash = f" with {format_size(flash)} of flash" if flash is not None else ""
+    raise OverBudgetError(f"No trained design of study {view.name!r} fits {format_size(ram)}{with_flash}: {least}.")
+
+
+def _place_front(view: StudyView, limits: DeviceLimits, board: str) -> list[PlacedRecord]:
+    """Returns the Pareto front of what a board holds, each placed into its regions.
+
+    Raises:
+        OverBudgetError: there is none.
+    """
+    from repnet_search.errors import OverBudgetError
+    from repnet_search.results.device import front_on_device, place_record
+    from repnet_search.results.front import pareto_front
+
+    placed = front_on_device(view, limits)
+    if placed:
+        return placed
+    every = pareto_front(view.records)
+    least = "it has trained none yet"
+    if every:
+        least = f"its least, {every[0].short_id}, {place_record(every[0], view.settings, limits=limits).fit.problem}"
+    raise OverBudgetError(f"No trained design of study {view.name!r} fits {board}: {least}.")
+
+
+def _print_answer(
+    view: StudyView, front: list[TrialRecord], limits: DeviceLimits, *, lines: Sequence[Text], board: str | None
+) -> None:
+    from repnet_search.cli.render import create_console, format_percent, front_table, memory_bars
     from repnet_search.spec.files import design_to_yaml
     from repnet_search.units import format_size
 
-    view = load_study(study, storage=storage)
-    limit = budget if budget is not None else view.settings.available_bytes
-    flash_limit = flash if flash is not None else view.settings.flash_bytes
-    winner = best_under(view.records, budget_bytes=limit, flash_bytes=flash_limit)
-    if winner is None:
-        front = pareto_front(view.records)
-        least = f"its least needs {format_size(front[0].ram_bytes)}" if front else "it has trained none yet"
-        with_flash = f" with {format_size(flash_limit)} of flash" if flash_limit is not None else ""
-        raise OverBudgetError(f"No trained design of study {study!r} fits {format_size(limit)}{with_flash}: {least}.")
-    if as_json:
-        answer = {"budget_bytes": limit, "flash_bytes": flash_limit, "design": dump_record(winner)}
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
-        return
-    metric = view.settings.training.metric
-    console = create_console()
+    console, winner, metric = create_console(), front[-1], view.settings.training.metric
+    where = f"on {board}" if board is not None else f"under {format_size(limits.ram_bytes)}"
     console.print(
-        f"Best of study {view.name} under {format_size(limit)}: design {winner.short_id}, "
+        f"Best of study {view.name} {where}, schedule {view.settings.schedule.value}: design {winner.short_id}, "
         f"{format_percent(winner.validation_accuracy)} {metric.of('on validation')}",
         soft_wrap=True,
     )
-    for line in memory_bars(winner.terms, budget_bytes=limit):
-        console.print(line)
-    for line in flash_line(winner.flash_bytes, limit_bytes=flash_limit):
-        console.print(line)
+    for line in (*memory_bars(winner.terms, budget_bytes=limits.ram_bytes), *lines):
+        console.print(line, soft_wrap=True)
     console.print()
-    fitting = [record for record in view.records if fits_within(record, budget_bytes=limit, flash_bytes=flash_limit)]
-    console.print(front_table(pareto_front(fitting), winner=winner, metric=metric))
+    console.print(front_table(front, winner=winner, metric=metric))
     console.print()
     console.print(design_to_yaml(winner.design), end="", soft_wrap=True)
+
+
+def _flash_lines(winner: TrialRecord, limits: DeviceLimits) -> Sequence[Text]:
+    from repnet_search.cli.render import flash_line
+
+    return flash_line(winner.flash_bytes, limit_bytes=limits.flash_bytes)
+
+
+def _device_lines(device: Device, placed: PlacedRecord) -> Sequence[Text]:
+    """Returns the regions, the flash and the time of a step on a board, and what of that is assumed."""
+    from rich.text import Text
+
+    from repnet_search.cli.render_device import device_lines
+
+    not_checked = Text(f"  Not checked: {'; '.join(_not_checked(device))}.")
+    return [*device_lines(device, placed.memory, placed.fit), not_checked]
+
+
+def _device_to_json(device: Device, placed: PlacedRecord) -> dict[str, Any]:
+    from repnet_search.cli.render_device import device_to_json
+
+    return {"device": device_to_json(device, placed.memory, placed.fit), "not_checked": _not_checked(device)}
+
+
+def _not_checked(device: Device) -> list[str]:
+    """Returns what the answer takes for granted, in clauses."""
+    from repnet_search.memory.flash import CODE_BYTES
+    from repnet_search.units import format_size
+
+    reserve = f"whether {format_size(device.reserve_bytes)} are enough for stack, runtime and camera"
+    return [reserve, f"whether the code takes no more than the {format_size(CODE_BYTES)} of flash that are assumed"]

@@ -18,35 +18,34 @@ from repnet_search.cli.options import (
     storage_option,
     weights_options,
 )
+from repnet_search.cli.search_options import SearchChoice, search_options
 
 if TYPE_CHECKING:
     from repnet_search.spec.design import BackboneSpec
     from repnet_search.spec.space import SpaceSpec
-    from repnet_search.spec.study import StudySpec
+    from repnet_search.spec.study import SearchSpec, StudySpec
     from repnet_search.spec.training import TrainingSpec
     from repnet_search.training.task import Task
 
-DEFAULT_TRIALS = 24
-SHARE_SAMPLES = 1000
+SHARE_SAMPLES = 20_000
 
 
 @click.command()
 @device_options(budget_help="Training memory that a design may take, such as 256KB.")
 @click.option("--space", metavar="FILE", help="The search space: a YAML file, or the name of one of 'spaces'.")
-@click.option("--resolution", type=click.IntRange(8, 2048), metavar="PX", help="The only image size to search at.")
+@click.option(
+    "--resolution",
+    type=click.IntRange(8, 2048),
+    multiple=True,
+    metavar="PX",
+    help="The image size to search at, instead of what the space says; several times for a choice between them.",
+)
 @click.option(
     "--activation-bits",
     type=click.Choice(["32", "8"]),
     help="Of the frozen backbone, instead of what the space says; 8 computes as a microcontroller does.",
 )
-@click.option(
-    "--trials",
-    type=click.IntRange(min=1),
-    default=DEFAULT_TRIALS,
-    show_default=True,
-    help="Trained designs of the study in all; the last layer alone is trained beside them.",
-)
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this time.")
+@search_options
 @click.option(
     "--epochs",
     type=click.IntRange(1, 10_000),
@@ -90,10 +89,13 @@ def run(
     reserve: int | None,
     flash: int | None,
     space: str | None,
-    resolution: int | None,
+    resolution: tuple[int, ...],
     activation_bits: str | None,
     trials: int,
     timeout: float | None,
+    patience: int | None,
+    sampler: str,
+    show_cut: int,
     epochs: int,
     views: int,
     workers: int | None,
@@ -124,6 +126,7 @@ def run(
     import math
     import time
 
+    from repnet_search.cli.health import report_features
     from repnet_search.cli.present import RunPresenter
     from repnet_search.errors import UsageError
     from repnet_search.memory import check_backbone_fits
@@ -135,13 +138,15 @@ def run(
     from repnet_search.search.space import SearchSpace
     from repnet_search.search.study import open_study
     from repnet_search.search.workers import Job, run_workers
+    from repnet_search.spec.study import Sampler
     from repnet_search.spec.training import Metric, TrainingSpec
     from repnet_search.training.task import TaskOptions, load_task
 
     if timeout is not None and not math.isfinite(timeout):
         raise UsageError(f"--timeout must be a number of seconds, but got {timeout}.")
     device = DeviceChoice(budget, board, reserve, flash).require()
-    limits = Limits(trials=trials, deadline=time.time() + timeout if timeout is not None else None)
+    deadline = time.time() + timeout if timeout is not None else None
+    limits = Limits(trials=trials, deadline=deadline, patience=patience)
     backbone_spec = make_backbone(backbone, width_mult, last_conv=last_conv)
     space_spec = _load_space(space, resolution, activation_bits)
     check_backbone_fits(backbone_spec, activation_bits=space_spec.activation_bits, limits=device.limits)
@@ -151,16 +156,21 @@ def run(
     )
     task = load_task(options, backbone_spec)
     training = TrainingSpec(epochs=epochs, views=views, seed=seed, metric=Metric(metric))
-    settings = _settings(device, backbone_spec, task, space_spec, training, proxy_images, schedule)
+    search = SearchChoice(sampler, show_cut).create()
+    settings = _settings(device, backbone_spec, task, space_spec, training, search, proxy_images, schedule)
     feasible = FeasibleSpace(search_space, limits=settings.limits, classes=task.classes, schedule=settings.schedule)
     feasible.check_attainable()
+    if search.sampler is Sampler.EXHAUSTIVE:
+        feasible.fitting.check_countable()
     name = study or default_name(settings)
     study_folder(name)  # refuses what is no name, before the storage is made
     count = _count_workers(workers, task, storage)
+    report_features(task, backbone_spec, resolutions=space_spec.resolution)
     presenter = RunPresenter(name, settings, task, trials=trials, workers=count, as_json=as_json)
     with open_study(name, open_storage(storage, create=True), settings, feasible) as optuna_study:
         reader = RecordReader(optuna_study)
-        presenter.show_header(search_space.combinations, *feasible.measure_share(samples=SHARE_SAMPLES, seed=seed))
+        share = feasible.fitting.measure_share(samples=SHARE_SAMPLES, seed=seed)
+        presenter.show_header(search_space.combinations, *share)
         try:
             with presenter.progress(reader.read()):
                 if count == 1:
@@ -207,14 +217,14 @@ def default_name(settings: StudySpec) -> str:
     return f"{data[:40]}-{settings.board or size}-{settings.digest}"
 
 
-def _load_space(space: str | None, resolution: int | None, activation_bits: str | None) -> SpaceSpec:
+def _load_space(space: str | None, resolution: tuple[int, ...], activation_bits: str | None) -> SpaceSpec:
     """Returns the search space; --resolution and --activation-bits override the file."""
     from repnet_search.spec.bundled import load_space
 
     spec = load_space(space or "default")
     changes: dict[str, object] = {}
-    if resolution is not None:
-        changes["resolution"] = (resolution,)
+    if resolution:
+        changes["resolution"] = tuple(sorted(set(resolution)))
     if activation_bits is not None:
         changes["activation_bits"] = (int(activation_bits),)
     return spec.model_copy(update=changes)
@@ -226,6 +236,7 @@ def _settings(
     task: Task,
     space: SpaceSpec,
     training: TrainingSpec,
+    search: SearchSpec,
     proxy_images: int | None,
     schedule: str,
 ) -> StudySpec:
@@ -244,4 +255,5 @@ def _settings(
         data=DataSpec(name=source.name, sha256=source.sha256(), classes=len(source.classes), proxy_images=proxy_images),
         space=space,
         training=training,
+        search=search,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from repnet_search.cli.limit_options import DeviceChoice, device_options
-from repnet_search.cli.options import data_options, json_option, metric_option, weights_options
+from repnet_search.cli.options import data_options, json_option, metric_option, schedule_option, weights_options
 
 
 @click.command()
@@ -19,6 +19,7 @@ from repnet_search.cli.options import data_options, json_option, metric_option, 
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the training.")
 @metric_option
+@schedule_option
 @click.option("--to", type=click.Path(path_type=Path), metavar="DIR", help="Write the trained design as a bundle.")
 @click.option("--force", is_flag=True, help="Replace the folder of --to.")
 @data_options
@@ -35,6 +36,7 @@ def train(
     views: int | None,
     seed: int,
     metric: str,
+    schedule: str,
     to: Path | None,
     force: bool,
     data: Path | None,
@@ -54,6 +56,7 @@ def train(
     from rich.progress import Progress
 
     from repnet_search.cli.estimate import print_estimate
+    from repnet_search.cli.health import report_features
     from repnet_search.cli.render import create_console, format_percent
     from repnet_search.cli.render_device import device_to_json
     from repnet_search.errors import OverBudgetError, RepnetSearchError
@@ -61,6 +64,7 @@ def train(
     from repnet_search.memory import check_backbone_fits, check_fit, explain_memory
     from repnet_search.spec.files import load_design
     from repnet_search.spec.resolve import resolve
+    from repnet_search.spec.target import Schedule
     from repnet_search.spec.training import Metric, TrainingSpec
     from repnet_search.training.proxy import measure_test_accuracy, train_design
     from repnet_search.training.task import TaskOptions, load_task
@@ -76,7 +80,7 @@ def train(
         data, proxy_images, skip_broken, weights, input_range, accelerator, data_root, download, data_cache
     )
     task = load_task(options, resolved.design.backbone)
-    explained = explain_memory(resolved, classes=task.classes)
+    explained = explain_memory(resolved, classes=task.classes, schedule=Schedule(schedule))
     memory = explained.estimate
     fit = check_fit(explained, device.limits) if device is not None else None
     if fit is not None and not fit.fits:
@@ -84,6 +88,7 @@ def train(
             f"Design {resolved.short_id} {fit.problem}; largest part of the memory: {memory.peak_place}. It was not "
             "trained."
         )
+    report_features(task, resolved.design.backbone, resolutions=[resolved.design.resolution])
     changes = {name: value for name, value in (("epochs", epochs), ("views", views)) if value is not None}
     training = TrainingSpec(seed=seed, metric=Metric(metric)).model_copy(update=changes)
     console = create_console(stderr=True)
@@ -101,6 +106,7 @@ def train(
     if as_json:
         report = {
             "design_id": resolved.id,
+            "schedule": schedule,
             "ram_bytes": memory.ram_bytes,
             "terms": dict(memory.terms),
             "flash_bytes": memory.flash_bytes,

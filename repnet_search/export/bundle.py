@@ -37,7 +37,8 @@ Read = TypeVar("Read")
 _README = """# Rep-Net {design_id}
 
 A side network for {backbone}, found by repnet-search: {classes} classes, {resolution} px, {ram} of training memory
-(account `arena`, recipe {recipe}, micro-batch 1).
+(account `arena`, schedule {schedule}, recipe {recipe},
+micro-batch 1).
 
     import repnet_search
     design = repnet_search.load_design("design.yaml")
@@ -168,6 +169,7 @@ def _write_files(
         classes=task.classes,
         resolution=design.resolution,
         ram=format_size(memory.ram_bytes),
+        schedule=memory.schedule.value,
         recipe=f"{recipe.optimizer.value}, {recipe.accumulate} images per update",
     )
     (folder / "README.md").write_text(readme, encoding="utf-8")

@@ -26,6 +26,22 @@ def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return front
 
 
+def count_since_front(records: Iterable[TrialRecord]) -> int:
+    """Returns how many designs were trained since one was on the front of what was trained until then.
+
+    The baselines are compared with, and not counted.
+    """
+    since = 0
+    front: list[TrialRecord] = []
+    for record in trained(records):
+        if any(r.ram_bytes <= record.ram_bytes and _accuracy(r) >= _accuracy(record) for r in front):
+            since += record.origin not in BASELINES
+        else:
+            since = 0
+            front = pareto_front([*front, record])
+    return since
+
+
 def best_under(
     records: Iterable[TrialRecord], *, budget_bytes: int, flash_bytes: int | None = None
 ) -> TrialRecord | None:

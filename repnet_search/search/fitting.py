@@ -126,17 +126,21 @@ class FittingDesigns:
         return self.memory.space.combinations <= COUNTED_COMBINATIONS
 
     def list_all(self) -> Choices:
-        """Returns every combination that fits.
+        """Returns every combination that fits; raises as `check_countable`."""
+        self.check_countable()
+        return np.concatenate([piece.choices[self.fits(piece)] for piece in self.memory.enumerate_all()])
+
+    def check_countable(self) -> None:
+        """Makes sure that the space can be listed.
 
         Raises:
-            UsageError: the space has more of them than can be counted.
+            UsageError: it has too many combinations.
         """
         if not self.is_countable:
             raise UsageError(
                 f"The sampler 'exhaustive' is for spaces of at most {COUNTED_COMBINATIONS} combinations, but this one "
                 f"has {self.memory.space.combinations:.3g}; use another sampler, or list fewer choices in the space."
             )
-        return np.concatenate([piece.choices[self.fits(piece)] for piece in self.memory.enumerate_all()])
 
     def around(self, choices: Choices) -> SpaceSample:
         """Returns the designs with one field of a design changed, in every way, whether or not they fit."""

@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import TrialState
 
 from repnet_search.errors import RepnetSearchError
-from repnet_search.results.front import best_under, count_trained
+from repnet_search.results.front import best_under, count_since_front, count_trained
 from repnet_search.results.record import BASELINES, INTERRUPTED, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import RECORD_KEY, RecordReader, dump_record
@@ -35,10 +35,17 @@ WAIT_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a search stops: trained designs of the study in all, and a time of `time.time()`."""
+    """When a search stops.
+
+    Args:
+        trials: trained designs of the study in all.
+        deadline: a time of `time.time()`.
+        patience: trained designs in a row of which none was on the front when it was new.
+    """
 
     trials: int
     deadline: float | None = None
+    patience: int | None = None
 
 
 Listener = Callable[[TrialRecord], None]
@@ -70,6 +77,8 @@ class Search:
             waiting = self._waiting_origins()
             busy = sum(record.outcome is Outcome.RUNNING and record.origin not in BASELINES for record in records)
             trained = count_trained(records)
+            if limits.patience is not None and count_since_front(records) >= limits.patience:
+                return
             if trained >= limits.trials and not any(origin in BASELINES for origin in waiting):
                 return
             if trained + busy >= limits.trials and not any(origin in BASELINES for origin in waiting):

@@ -18,7 +18,8 @@ from repnet_search.results.study import RECORD_KEY, SETTINGS_KEY, dump_record
 from repnet_search.spec.design import BackboneSpec, Connector, Norm
 from repnet_search.spec.space import ModuleChoices, SpaceSpec
 from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec
-from repnet_search.spec.training import TrainingSpec
+from repnet_search.spec.target import Schedule
+from repnet_search.spec.training import Metric, TrainingSpec
 
 BROWSER = Path(__file__).parents[2] / "app" / "browser.py"
 KIB = 1024
@@ -64,14 +65,18 @@ RECORDS = (
 )
 
 
-def make_settings(*, data: str = "digits") -> StudySpec:
+def make_settings(*, data: str = "digits", board: str | None = None) -> StudySpec:
+    """Returns the settings of a study under a budget, or on a board with its flash and another schedule and metric."""
     return StudySpec(
         budget_bytes=256 * KIB,
+        flash_bytes=1024 * KIB if board is not None else None,
+        board=board,
+        schedule=Schedule.LAYER if board is None else Schedule.STREAMED,
         backbone=BackboneSpec(),
         weights=WeightsSpec(name="letters", sha256="0" * 64, input_range="-1,1"),
         data=DataSpec(name=data, sha256="0" * 64, classes=10),
         space=SpaceSpec(module=ModuleChoices(norm=(Norm.GROUP,))),
-        training=TrainingSpec(epochs=2),
+        training=TrainingSpec(epochs=2, metric=Metric.ACCURACY if board is None else Metric.BALANCED_ACCURACY),
     )
 
 
@@ -84,10 +89,16 @@ def storage(tmp_path: Path) -> str:
 def record_study(storage: str) -> RecordStudy:
     """Returns a function that writes a study into `storage` and returns the storage."""
 
-    def record(name: str = "first", *, records: Iterable[TrialRecord] = RECORDS, data: str = "digits") -> str:
+    def record(
+        name: str = "first",
+        *,
+        records: Iterable[TrialRecord] = RECORDS,
+        data: str = "digits",
+        board: str | None = None,
+    ) -> str:
         backend = open_storage(storage, create=True)
         study = optuna.create_study(study_name=name, storage=backend, direction="maximize")
-        study.set_user_attr(SETTINGS_KEY, make_settings(data=data).model_dump(mode="json"))
+        study.set_user_attr(SETTINGS_KEY, make_settings(data=data, board=board).model_dump(mode="json"))
         for item in records:
             attributes = {RECORD_KEY: dump_record(item)}
             if item.validation_accuracy is None:

@@ -26,6 +26,22 @@ def test_the_page_opens_with_everything(open_page: OpenPage, record_study: Recor
     assert [button.proto.label for button in page.get("download_button")].count("Download CSV") == 4
 
 
+def test_the_header_and_the_table_say_what_a_study_searched_for(open_page: OpenPage, record_study: RecordStudy) -> None:
+    record_study("first")
+    page = open_page(record_study("second", board="nrf52840"))
+    assert not page.exception
+    assert texts(page)[0].endswith(
+        "(10 classes); board nrf52840, flash 1.0 MiB, schedule streamed, metric balanced accuracy"
+    )
+    rows = page.dataframe[0].value
+    assert rows["board"].fillna("").tolist() == ["", "nrf52840"]
+    assert rows["flash (KiB)"].fillna(0).tolist() == [0, 1024]
+    assert rows["schedule"].tolist() == ["layer", "streamed"]
+    assert rows["metric"].tolist() == ["accuracy", "balanced accuracy"]
+    page.selectbox(key="study").select("first").run()
+    assert texts(page)[0].endswith("(10 classes); schedule layer, metric accuracy")
+
+
 def test_the_front_plots_what_was_trained_and_carries_trial_numbers(
     open_page: OpenPage, record_study: RecordStudy
 ) -> None:

@@ -256,6 +256,33 @@ def test_a_study_on_a_board(cli: Run, workplace: Path) -> None:
     assert "exists with another flash" in other.err
 
 
+def test_best_answers_a_board_from_a_study_of_a_budget(cli: Run, complains: Complains) -> None:
+    quick = ("--trials", "2", "--epochs", "1", "--views", "1", "--workers", "1", "--study", "mine")
+    assert cli("run", "--budget", "300KB", "--space", "tiny", *quick).code == 0
+    ask = ("best", "--study", "mine", "--board", "stm32f407", "--flash", "2MB")
+    done = cli(*ask)
+    assert done.code == 0, done.err
+    for part in ("on stm32f407, schedule layer: design", "of 160.0 KiB", "32.0 KiB of it reserved, out of ccm"):
+        assert part in done.out
+    assert "Not checked: whether 32.0 KiB are enough" in done.out
+    answer = json.loads(cli(*ask, "--json").out)
+    rooms = {region["name"]: region for region in answer["device"]["regions"]}
+    assert (answer["budget_bytes"], answer["flash_bytes"]) == (160 * KIB, 2 * 1024 * KIB)
+    assert answer["device"]["fits"]
+    assert all(room["buffer_bytes"] + room["state_bytes"] <= room["size_bytes"] for room in rooms.values())
+    assert len(answer["not_checked"]) == 2
+    smaller = json.loads(cli(*ask, "--reserve", "130KB", "--json").out)
+    assert smaller["design"]["ram_bytes"] <= 62 * KIB
+    assert smaller["design"]["validation_accuracy"] <= answer["design"]["validation_accuracy"]
+    message = complains("best", "--study", "mine", "--board", "stm32f446", code=3)
+    assert "fits stm32f446: its least, " in message
+    assert "of flash, " in message
+    assert "--reserve goes with" in complains("best", "--study", "mine", "--reserve", "1KB", code=2)
+    assert "give one of them." in complains("best", "--study", "mine", *ask[3:5], "--budget", "1KB", code=2)
+    reserved = json.loads(cli("best", "--study", "mine", "--budget", "100KB", "--reserve", "20KB", "--json").out)
+    assert reserved["budget_bytes"] == 80 * KIB >= reserved["design"]["ram_bytes"]
+
+
 def test_train_refuses_what_a_board_cannot_hold(workplace: Path, complains: Complains) -> None:
     (workplace / "design.yaml").write_text("connectors: [{after_block: 6}]\nresolution: 64\n")
     message = complains("train", "design.yaml", "--board", "stm32f407", "--flash", "2MB", code=3)

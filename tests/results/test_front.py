@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repnet_search.results.front import best_of_origin, best_under, pareto_front
+from repnet_search.results.front import best_of_origin, best_under, count_since_front, pareto_front
 from repnet_search.results.record import Origin, Outcome, TrialRecord
 from repnet_search.spec import Design
 
@@ -39,6 +39,15 @@ def test_the_best_under_a_budget_is_the_cheapest_of_equals(budget_bytes: int, nu
 def test_the_best_of_an_origin() -> None:
     widest = replace(RECORDS[2], origin=Origin.WIDEST)
     assert best_of_origin([*RECORDS, widest], Origin.WIDEST, budget_bytes=1000) == widest
+
+
+def test_designs_since_the_front_moved_are_counted() -> None:
+    assert count_since_front([]) == 0
+    assert [count_since_front(RECORDS[:count]) for count in range(1, 6)] == [0, 0, 1, 2, 3]
+    cheaper = record(5, 90, 0.1)
+    assert count_since_front([*RECORDS, cheaper]) == 0
+    baseline = replace(record(6, 400, 0.2), origin=Origin.LAST_LAYER)
+    assert count_since_front([*RECORDS, baseline]) == 3
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1)), max_size=30), st.integers(1, 60))

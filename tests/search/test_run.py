@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -14,12 +15,12 @@ from repnet_search.results.study import list_studies, load_study
 from repnet_search.search import run as run_module
 from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.finish import finish_search
-from repnet_search.search.run import MEMORY_CONSTRAINT, Search
+from repnet_search.search.run import MEMORY_CONSTRAINT, Limits, Search
 from repnet_search.search.space import SearchSpace
 from repnet_search.search.study import open_study
 from repnet_search.spec import load_design
 from repnet_search.spec.space import ModuleChoices, SpaceSpec
-from repnet_search.spec.study import StudySpec
+from repnet_search.spec.study import Sampler, SearchSpec, StudySpec
 from repnet_search.spec.target import DeviceLimits
 from repnet_search.training.task import Task
 from tests.search.conftest import BUDGET_BYTES, search
@@ -189,6 +190,49 @@ def test_several_failures_in_a_row_stop_the_search(
     with pytest.raises(Exception, match="5 trainings in a row failed, the last with: out of memory What was finished"):
         search(settings, task, feasible, name="failing", trials=6)
     assert load_study("failing").count(Outcome.FAILED) == 5
+
+
+def test_a_search_without_progress_ends_by_its_patience(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = run_module.train_design
+
+    def equal(*args: object) -> object:
+        model, result = real(*args)  # type: ignore[arg-type]
+        return model, replace(result, validation_accuracy=0.5)
+
+    monkeypatch.setattr(run_module, "train_design", equal)
+    with open_study("patient", open_storage(None, create=True), settings, feasible) as study:
+        Search(study, settings, task, feasible).run(Limits(trials=30, patience=4), listener=lambda _: None)
+    counted = load_study("patient").trained_count
+    assert 4 <= counted < 30
+
+
+@pytest.mark.parametrize("sampler", [Sampler.RANDOM, Sampler.NSGA2])
+def test_other_samplers_search_too(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace, sampler: Sampler
+) -> None:
+    chosen = settings.model_copy(update={"search": SearchSpec(sampler=sampler)})
+    search(chosen, task, feasible, name="other", trials=6)
+    records = [record for record in load_study("other").records if record.origin is Origin.SAMPLER]
+    assert len(records) >= 4
+    assert all(record.outcome is Outcome.TRAINED and record.seen > record.over for record in records)
+    assert chosen.digest != settings.digest
+
+
+def test_the_exhaustive_sampler_trains_all_that_fits(
+    workplace: Path, settings: StudySpec, task: Task, space_spec: SpaceSpec
+) -> None:
+    module = ModuleChoices(depth=(0,), width=(1.0,), kernel=(3,), groups=(1,), pool=(1,))
+    changes = {"resolution": (32, 40), "image_pool": (4,), "connector_blocks": (13, 17), "readers": (0,)}
+    spec = space_spec.model_copy(
+        update={**changes, "write": ("both",), "module": module, "recipe": space_spec.recipe[:1]}
+    )
+    small = settings.model_copy(update={"space": spec, "search": SearchSpec(sampler=Sampler.EXHAUSTIVE)})
+    feasible = FeasibleSpace(SearchSpace(spec, small.backbone), limits=DeviceLimits(BUDGET_BYTES), classes=10)
+    search(small, task, feasible, name="all", trials=100)
+    ids = {feasible.candidate(feasible.fitting.memory.params(row)).resolved.id for row in feasible.fitting.list_all()}
+    assert {record.design_id for record in load_study("all").records if record.outcome is Outcome.TRAINED} == ids
 
 
 def test_a_small_space_ends_when_all_of_it_is_trained(

@@ -1,0 +1,55 @@
+"""Which trained designs of a study a device holds: their RAM in its regions and their flash, counted from the designs.
+
+A record has the sum of the RAM alone, so a design is placed anew, with the schedule and the classes of its study.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from repnet_search.memory import Fit, MemoryEstimate, check_fit, explain_memory
+from repnet_search.results.front import pareto_front, trained
+from repnet_search.results.record import TrialRecord
+from repnet_search.results.study import StudyView
+from repnet_search.spec.resolve import resolve
+from repnet_search.spec.study import StudySpec
+from repnet_search.spec.target import DeviceLimits
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRecord:
+    """A trained trial, its account as it is counted now, and how it stands to a device."""
+
+    record: TrialRecord
+    memory: MemoryEstimate
+    fit: Fit
+
+
+def place_record(record: TrialRecord, settings: StudySpec, *, limits: DeviceLimits) -> PlacedRecord:
+    """Returns how a trial's design stands to a device.
+
+    Raises:
+        SpecError: the design cannot be read by this version.
+    """
+    explained = explain_memory(resolve(record.design), classes=settings.data.classes, schedule=settings.schedule)
+    return PlacedRecord(record, explained.estimate, check_fit(explained, limits))
+
+
+def front_on_device(view: StudyView, limits: DeviceLimits) -> list[PlacedRecord]:
+    """Returns the Pareto front of what a device holds, least memory first: the last one is the most accurate.
+
+    Only what would be on the front is placed, which takes some tens of milliseconds each.
+
+    Raises:
+        SpecError: a design cannot be read by this version.
+    """
+    left = [record for record in trained(view.records) if record.ram_bytes <= limits.ram_bytes]
+    known: dict[str, PlacedRecord] = {}
+    while True:
+        front = pareto_front(left)
+        for record in front:
+            if record.design_id not in known:
+                known[record.design_id] = place_record(record, view.settings, limits=limits)
+        if all(known[record.design_id].fit.fits for record in front):
+            return [known[record.design_id] for record in front]
+        left = [record for record in left if record.design_id not in known or known[record.design_id].fit.fits]
