@@ -85,7 +85,7 @@ def _choose_study(views: Sequence[StudyView]) -> StudyView:
 
 def _show_study(view: StudyView) -> None:
     settings, best = view.settings, _winner(view)
-    backbone = f"{settings.backbone.name} ×{settings.backbone.width_mult:g}"
+    backbone = tables.describe_backbone(view)
     st.text(f"{backbone} on {settings.data.name} ({settings.data.classes} classes); {tables.describe_target(view)}")
     budget = repnet_search.format_size(settings.budget_bytes)
     if settings.reserve_bytes:

@@ -81,6 +81,7 @@ def recipe_table(record: TrialRecord) -> pd.DataFrame:
         "images per update": recipe.accumulate,
         "learning rate": f"{recipe.lr:g}",
         "head's learning rate": f"×{recipe.head_lr_ratio:g}",
+        "backbone's width": f"×{design.backbone.width_mult:g}",
         "image side": f"{design.resolution} px",
         "image pool": design.image_pool,
         "activations": f"{design.activation_bits} bits",
@@ -121,6 +122,12 @@ def describe_target(view: StudyView) -> str:
     return ", ".join([*board, *flash, f"schedule {settings.schedule.value}", f"metric {metric}"])
 
 
+def describe_backbone(view: StudyView) -> str:
+    """Returns the name of a study's backbone and its widths."""
+    backbones = view.settings.backbones
+    return f"{backbones[0].name} {' or '.join(f'×{backbone.width_mult:g}' for backbone in backbones)}"
+
+
 def _study_row(view: StudyView) -> dict[str, Any]:
     settings = view.settings
     best = repnet_search.best_under(view.records, budget_bytes=settings.available_bytes)
@@ -131,7 +138,7 @@ def _study_row(view: StudyView) -> dict[str, Any]:
         "flash (KiB)": to_kib(settings.flash_bytes) if settings.flash_bytes is not None else None,
         "schedule": settings.schedule.value,
         "metric": settings.training.metric.label,
-        "backbone": f"{settings.backbone.name} ×{settings.backbone.width_mult:g}",
+        "backbone": describe_backbone(view),
         "data": settings.data.name,
         "trained": view.trained_count,
         "over budget": view.count(Outcome.OVER_BUDGET),

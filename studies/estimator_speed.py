@@ -213,7 +213,7 @@ def time_batches(subjects: Subjects) -> dict[str, float]:
 
 def _batch(subjects: Subjects, memory: SpaceMemory, drawn: np.ndarray[Any, Any]) -> tuple[MemoryTables, DesignBatch]:
     """Returns the tables and the batch of designs that were drawn."""
-    context = memory.context(RESOLUTION, subjects.space.spec.activation_bits[0])
+    context = memory.context(subjects.space.backbones[0], RESOLUTION, subjects.space.spec.activation_bits[0])
     return context.tables, context.batch_of(drawn)
 
 

@@ -45,15 +45,16 @@ def measure(task: Task, name: str, bits: int, *, resolution: int, training: Trai
     resolved = resolve(design, clamp_groups=True)
     model, result = train_design(resolved, task, training)
     saturation = max((share for _, share in result.saturation), default=0.0)
-    return 100 * measure_test_accuracy(model, task, resolution=resolution), saturation
+    return 100 * measure_test_accuracy(model, design, task), saturation
 
 
 def report(task: Task, *, resolution: int, epochs: int, views: int, seeds: int) -> str:
     """Returns the table."""
+    weights = task.weights_of(BackboneSpec())
     lines = [
         "# What int8 costs",
         "",
-        f"Weights {task.weights.name} (sha256 `{task.weights.sha256[:16]}…`), images {task.source.name}, "
+        f"Weights {weights.name} (sha256 `{weights.sha256[:16]}…`), images {task.source.name}, "
         f"{resolution} px, {epochs} epochs of {views} views, {seeds} seeds; torch {torch.__version__}. "
         "Written by `python -m studies.int8_loss`.",
         "",
@@ -88,7 +89,7 @@ def main() -> None:
     options = TaskOptions(
         data=arguments.data,
         proxy_images=arguments.proxy_images,
-        weights=arguments.weights,
+        weights=() if arguments.weights is None else (arguments.weights,),
         input_range=arguments.input_range,
         accelerator="cpu",
     )

@@ -131,7 +131,7 @@ def _print_answer(
     for line in (*memory_bars(winner.terms, budget_bytes=limits.ram_bytes), *lines):
         console.print(line, soft_wrap=True)
     console.print()
-    console.print(front_table(front, winner=winner, metric=metric))
+    console.print(front_table(front, winner=winner, metric=metric, widths=bool(view.settings.wider)))
     console.print()
     console.print(design_to_yaml(winner.design), end="", soft_wrap=True)
 

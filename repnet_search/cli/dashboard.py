@@ -15,10 +15,13 @@ def dashboard(*, storage: str | None, port: int) -> None:
     import os
     import sys
 
+    from repnet_search.errors import RepnetSearchError
     from repnet_search.results.storage import open_storage
     from repnet_search.spec.bundled import bundled_folder
 
     open_storage(storage)
+    if not _is_free(port):
+        raise RepnetSearchError(f"Port {port} of 127.0.0.1 cannot be used, perhaps by another dashboard; use --port.")
     page = bundled_folder("app") / "browser.py"
     options = {
         "server.headless": "true",
@@ -33,3 +36,13 @@ def dashboard(*, storage: str | None, port: int) -> None:
         sys.executable,
         [sys.executable, "-m", "streamlit", "run", str(page), *flags, "--", *([storage] if storage else [])],
     )
+
+
+def _is_free(port: int) -> bool:
+    import socket
+
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

@@ -30,33 +30,34 @@ def export(
     data_cache: int,
     proxy_images: int | None,
     skip_broken: bool,
-    weights: Path | None,
+    weights: tuple[Path, ...],
     input_range: str | None,
     accelerator: str,
 ) -> None:
     """Write the best design of a study as a bundle: design, weights, memory report, README.
 
-    Give the same --data and --weights as to 'run'.
+    Give the same --data and --weights as to 'run'; of several weights, those of the winner's width are enough.
     """
     import shlex
 
-    from repnet_search.export.study import export_best
+    from repnet_search.export.study import choose_record, export_record, load_task_of
     from repnet_search.results.study import load_study
-    from repnet_search.training.task import TaskOptions, load_task
+    from repnet_search.training.task import TaskOptions
 
     view = load_study(study, storage=storage)
     settings = view.settings
+    record = choose_record(view, budget_bytes=budget)
     options = TaskOptions(
         data,
         proxy_images if proxy_images is not None else settings.data.proxy_images,
         skip_broken,
         weights,
-        input_range or settings.weights.input_range,
+        input_range or settings.all_weights[record.design.backbone].input_range,
         accelerator,
         data_root,
         download,
         data_cache,
     )
-    task = load_task(options, settings.backbone)
-    record = export_best(view, task, to, budget_bytes=budget, force=force)
+    task = load_task_of(view, record, options)
+    export_record(view, record, task, to, force=force)
     print(f"Design {record.short_id} is in {to}; evaluate it with: repnet-search evaluate {shlex.quote(str(to))}")

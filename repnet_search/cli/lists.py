@@ -18,7 +18,7 @@ def studies(*, storage: str | None, as_json: bool) -> None:
     from repnet_search.results.study import list_studies
 
     rows: list[dict[str, object]] = []
-    for view in list_studies(open_storage(storage)):
+    for view in list_studies(open_storage(storage), on_unreadable=_tell_left_out):
         winner = best_under(view.records, budget_bytes=view.settings.available_bytes)
         rows.append(
             {
@@ -33,6 +33,10 @@ def studies(*, storage: str | None, as_json: bool) -> None:
             }
         )
     _print(rows, as_json=as_json, empty="This storage holds no study yet.")
+
+
+def _tell_left_out(error: Exception) -> None:
+    click.echo(f"Left out: {error}", err=True)
 
 
 @click.command()

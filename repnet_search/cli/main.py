@@ -1,13 +1,15 @@
 """The command line: `repnet-search COMMAND`. Commands parse, call one library function, and print.
 
 This is the one place that turns errors into exit codes: 0 done; 1 failed, one sentence on stderr; 2 options that cannot
-be parsed; 3 over budget; 130 Ctrl-C.
+be parsed; 3 over budget; 130 Ctrl-C; 143 SIGTERM.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
+from types import FrameType
 
 import click
 
@@ -59,8 +61,14 @@ for command in COMMANDS:
     cli.add_command(command)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: what is finished is kept."""
+
+
 def main() -> None:
     """Runs the command line and exits with its code."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run_cli(sys.argv[1:]))
 
 
@@ -78,8 +86,8 @@ def run_cli(arguments: list[str]) -> int:
             traceback.print_exc()
         _complain(error.format_message(), hint=error)
         return 2
-    except (KeyboardInterrupt, click.Abort):
-        return 130
+    except (KeyboardInterrupt, click.Abort) as error:
+        return 143 if isinstance(error.__cause__ or error, Terminated) else 130
     except RepnetSearchError as error:
         if debug:
             traceback.print_exc()
@@ -102,6 +110,10 @@ def run_cli(arguments: list[str]) -> int:
         )
         return 1
     return 0
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise Terminated
 
 
 def _complain(message: str, *, hint: click.ClickException | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SCHEDULES = ("layer", "inplace", "streamed")
 # As in spec/training.py, likewise.
 METRICS = ("accuracy", "balanced_accuracy")
+# As in spec/training.py, likewise.
+FEATURE_TYPES = ("fp32", "fp16", "uint8")
 # As in data/known_sets.py, likewise.
 KNOWN_SETS = (
     "cifar10",
@@ -119,6 +121,29 @@ def metric_option(command: Command) -> Command:
     )(command)
 
 
+def feature_options(command: Command) -> Command:
+    """Adds --feature-cache and --feature-cache-type."""
+    for option in (
+        click.option(
+            "--feature-cache-type",
+            type=click.Choice(FEATURE_TYPES),
+            default=FEATURE_TYPES[0],
+            show_default=True,
+            help="How frozen features of an fp32 backbone are kept; the smaller two round them. Those of an int8 one "
+            "take a byte each, exactly.",
+        ),
+        click.option(
+            "--feature-cache",
+            type=Size(zero=True),
+            default="2GB",
+            show_default=True,
+            help="Keep what the frozen backbone makes of the images on disk up to this size; 0 keeps none there.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def weights_options(command: Command) -> Command:
     """Adds --weights, --pretrained, --input-range and --accelerator."""
     for option in (
@@ -146,10 +171,12 @@ def weights_options(command: Command) -> Command:
         click.option(
             "--weights",
             type=click.Path(path_type=Path),
+            multiple=True,
             callback=_choose_weights,
             metavar="FILE",
             help="The backbone's weights as safetensors with the key names of its origin (torchvision, ProxylessNAS, "
-            "your own module). Default: the embedded ones, or those that your own function makes.",
+            "your own module). Several times for the backbone in several widths, which the files' shapes tell: the "
+            "width is then part of the design. Default: the embedded ones, or those that your own function makes.",
         ),
     ):
         command = option(command)
@@ -160,15 +187,15 @@ def _remember_pretrained(ctx: click.Context, _: click.Parameter, value: bool) ->
     ctx.meta[_PRETRAINED] = value
 
 
-def _choose_weights(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
-    """Returns the file of --weights, or with --pretrained what stands for torchvision's own weights."""
+def _choose_weights(ctx: click.Context, _: click.Parameter, value: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Returns the files of --weights, or with --pretrained what stands for torchvision's own weights."""
     if not ctx.meta[_PRETRAINED]:
         return value
     from repnet_search.models.weights import PRETRAINED
 
-    if value is not None:
+    if value:
         raise UsageError("Weights are --weights FILE or --pretrained, but got both; leave one out.")
-    return PRETRAINED
+    return (PRETRAINED,)
 
 
 def backbone_options(command: Command) -> Command:
@@ -183,8 +210,10 @@ def backbone_options(command: Command) -> Command:
         click.option(
             "--width-mult",
             type=click.FloatRange(0, 4, min_open=True),
+            multiple=True,
             metavar="WIDTH",
-            help="The backbone's width. Default: as 'backbones' lists it, 0.35 for mobilenet_v2.",
+            help="The backbone's width; several times for a choice between them. Default: as 'backbones' lists it, "
+            "0.35 for mobilenet_v2.",
         ),
         click.option(
             "--backbone",
@@ -223,6 +252,28 @@ def schedule_option(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """Adds --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+
+
+def make_backbones(
+    name: str, widths: Sequence[float], *, last_conv: bool, weights: Sequence[Path] = ()
+) -> tuple[BackboneSpec, ...]:
+    """Returns the backbone in the widths that the options name, else in those that several weights files have.
+
+    The narrowest comes first. Raises as `make_backbone` does, and:
+
+    Raises:
+        WeightsError: of several files one cannot be read, is no such backbone, or has the width of another one.
+    """
+    chosen = sorted(set(widths)) or (None,)
+    named = tuple(make_backbone(name, width, last_conv=last_conv) for width in chosen)
+    if len(weights) < 2:
+        return named
+    from repnet_search.models.widths import find_widths, pair_widths
+
+    if not widths:
+        return find_widths(weights, named[0])
+    pair_widths(weights, named)
+    return named
 
 
 def make_backbone(name: str, width_mult: float | None, *, last_conv: bool) -> BackboneSpec:

@@ -29,6 +29,7 @@ from repnet_search.results.record import BASELINES, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import StudyView, dump_record
 from repnet_search.search.finish import SearchResult
+from repnet_search.spec.design import BackboneSpec
 from repnet_search.spec.study import StudySpec
 from repnet_search.spec.training import Metric
 from repnet_search.training.task import Task
@@ -64,7 +65,7 @@ class RunPresenter:
         reserve = f", {format_size(settings.reserve_bytes)} of it reserved" if settings.reserve_bytes else ""
         lines = {
             "study": self.name,
-            "backbone": f"{_backbone(settings)}, weights {settings.weights.name}, input {settings.weights.input_range}",
+            "backbone": _backbones(settings),
             "data": f"{source.name}: {len(source.classes)} classes; {counts} images",
             "budget": f"{format_size(settings.budget_bytes)} of training memory{reserve} "
             f"(account arena, schedule {settings.schedule.value}, micro-batch 1)",
@@ -143,7 +144,8 @@ class RunPresenter:
         metric = view.settings.training.metric
         console.print(self._funnel(view))
         console.print()
-        console.print(front_table(pareto_front(view.records), winner=winner, metric=metric))
+        widths = bool(view.settings.wider)
+        console.print(front_table(pareto_front(view.records), winner=winner, metric=metric, widths=widths))
         accuracy = format_percent(winner.validation_accuracy)
         console.print(f"\nWinner {winner.short_id}: {accuracy} {metric.of('on validation')}", style="bold")
         for line in memory_bars(winner.terms, budget_bytes=view.settings.budget_bytes):
@@ -151,7 +153,7 @@ class RunPresenter:
         for line in flash_line(winner.flash_bytes, limit_bytes=view.settings.flash_bytes):
             console.print(line)
         console.print()
-        console.print(comparison_table(result.compared, dict(view.tested), metric=metric))
+        console.print(comparison_table(result.compared, dict(view.tested), metric=metric, widths=widths))
         console.print(f"\nThe winner is in {study_folder(view.name) / 'best.yaml'}. Next:", soft_wrap=True)
         for command in self._next_commands(view, winner, storage):
             console.print(f"  repnet-search {command}", soft_wrap=True)
@@ -213,7 +215,14 @@ class RunPresenter:
         )
 
 
-def _backbone(settings: StudySpec) -> str:
-    spec = settings.backbone
+def _backbones(settings: StudySpec) -> str:
+    """Returns the backbone in each of its widths, with its weights."""
+    return "; ".join(
+        f"{_backbone(spec)}, weights {weights.name}, input {weights.input_range}"
+        for spec, weights in settings.all_weights.items()
+    )
+
+
+def _backbone(spec: BackboneSpec) -> str:
     width = f" ×{spec.width_mult:g}" if has_widths(spec.name) else ""
     return f"{spec.name}{width}{' without last conv' if has_last_conv(spec.name) and not spec.last_conv else ''}"

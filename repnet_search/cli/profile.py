@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from repnet_search.cli.limit_options import DeviceChoice, device_options
-from repnet_search.cli.options import backbone_options, json_option, make_backbone, schedule_option
+from repnet_search.cli.options import backbone_options, json_option, make_backbones, schedule_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +51,7 @@ def profile(
     seed: int,
     plot: Path | None,
     backbone: str,
-    width_mult: float | None,
+    width_mult: tuple[float, ...],
     last_conv: bool,
     schedule: str,
     as_json: bool,
@@ -68,6 +68,7 @@ def profile(
     from repnet_search.search.profile import profile_space
     from repnet_search.search.space import SearchSpace
     from repnet_search.spec.bundled import load_space
+    from repnet_search.spec.table import get_table
     from repnet_search.spec.target import Schedule
 
     device = DeviceChoice(budget, board, reserve, flash).require()
@@ -76,21 +77,22 @@ def profile(
         from repnet_search.report.profile_plot import save_profile_plot
 
         check_plot_path(plot)
-    search_space = SearchSpace(load_space(space), make_backbone(backbone, width_mult, last_conv=last_conv))
+    search_space = SearchSpace(load_space(space), *make_backbones(backbone, width_mult, last_conv=last_conv))
     check_backbone_fits(
-        search_space.backbone,
+        search_space.backbones[0],
         activation_bits=search_space.spec.activation_bits,
         limits=device.limits,
         classes=classes,
     )
     memory = SpaceMemory(search_space, classes=classes, schedule=Schedule(schedule))
     result = profile_space(memory, limits=device.limits, samples=samples, seed=seed)
+    title = f"{space} on {' or '.join(get_table(item).name for item in search_space.backbones)}"
     if plot is not None:
-        save_profile_plot(result, plot, title=f"{space} on {search_space.table.name}")
+        save_profile_plot(result, plot, title=title)
     if as_json:
         print(json.dumps({"account": "arena", "schedule": schedule, "micro_batch": 1, **_as_json(result)}, indent=2))
         return
-    _print_profile(result, title=f"Space {space} on {search_space.table.name}", schedule=schedule)
+    _print_profile(result, title=f"Space {title}", schedule=schedule)
 
 
 def _print_profile(result: SpaceProfile, *, title: str, schedule: str) -> None:
@@ -131,13 +133,14 @@ def _describe_limits(result: SpaceProfile) -> str:
 
 
 def _describe(extreme: Extreme) -> str:
-    """Returns the parameter values that say most: input, recipe, and the blocks of the connectors."""
+    """Returns the parameter values that say most: width, input, recipe, and the blocks of the connectors."""
     params = extreme.params
     blocks = [str(value) for name, value in params.items() if name.startswith("stage_") and value is not None]
     bits = "int8" if params["activation_bits"] == 8 else "fp32"
     where = f"connectors after {', '.join(blocks)}" if blocks else "last layer alone"
     biases = ", biases train" if params["train_bias"] else ""
-    return f"{params['resolution']} px, {bits}, {where}{biases}, recipe {params['recipe']}"
+    width = f"width {params['width_mult']:g}, " if "width_mult" in params else ""
+    return f"{width}{params['resolution']} px, {bits}, {where}{biases}, recipe {params['recipe']}"
 
 
 def _histogram(result: SpaceProfile) -> Table:

@@ -61,10 +61,18 @@ def describe_imbalance(found: Imbalance) -> str:
     )
 
 
+def _describe_width(design: Design) -> str:
+    return f"×{design.backbone.width_mult:g}"
+
+
 def front_table(
-    records: Iterable[TrialRecord], *, winner: TrialRecord | None, metric: Metric = Metric.ACCURACY
+    records: Iterable[TrialRecord],
+    *,
+    winner: TrialRecord | None,
+    metric: Metric = Metric.ACCURACY,
+    widths: bool = False,
 ) -> Table:
-    """Returns the Pareto front as a table, least memory first; the winner is marked."""
+    """Returns the Pareto front as a table, least memory first; the winner is marked, and with `widths` the backbone."""
     title = f"Pareto front: validation {metric.label} against training memory"
     table = Table(title=title, title_justify="left", box=None)
     for heading, justify in (
@@ -72,6 +80,7 @@ def front_table(
         ("design", "left"),
         ("memory", "right"),
         (metric.label, "right"),
+        *([("width", "right")] if widths else []),
         ("px", "right"),
         ("parameters", "right"),
         ("recipe", "left"),
@@ -85,6 +94,7 @@ def front_table(
             record.short_id,
             format_size(record.ram_bytes),
             format_percent(record.validation_accuracy),
+            *([_describe_width(record.design)] if widths else []),
             str(record.design.resolution),
             f"{record.trainable_parameters:,}".replace(",", " "),
             describe_recipe(record.design),
@@ -122,9 +132,13 @@ def flash_line(size_bytes: int | None, *, limit_bytes: int | None) -> list[Text]
 
 
 def comparison_table(
-    compared: Sequence[tuple[str, TrialRecord]], tested: dict[str, float], *, metric: Metric = Metric.ACCURACY
+    compared: Sequence[tuple[str, TrialRecord]],
+    tested: dict[str, float],
+    *,
+    metric: Metric = Metric.ACCURACY,
+    widths: bool = False,
 ) -> Table:
-    """Returns the compared designs with their accuracy on the validation and the test images."""
+    """Returns the compared designs with their accuracy on validation and test images, with `widths` their backbone."""
     title = "On the test images" + (f" ({metric.label})" if metric is not Metric.ACCURACY else "")
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("")
@@ -132,11 +146,13 @@ def comparison_table(
         table.add_column(heading, justify="right")
     table.add_column("connectors after block")
     for name, record in compared:
+        width = f"{_describe_width(record.design)}, " if widths else ""
+        size = f"{width}{record.design.resolution} px"
         table.add_row(
             name,
             format_size(record.ram_bytes),
             format_percent(record.validation_accuracy),
             format_percent(tested.get(record.design_id)),
-            f"{describe_connectors(record.design)}  ({record.design.resolution} px, {describe_recipe(record.design)})",
+            f"{describe_connectors(record.design)}  ({size}, {describe_recipe(record.design)})",
         )
     return table

@@ -11,8 +11,9 @@ from repnet_search.cli.limit_options import Device, DeviceChoice, device_options
 from repnet_search.cli.options import (
     backbone_options,
     data_options,
+    feature_options,
     json_option,
-    make_backbone,
+    make_backbones,
     metric_option,
     schedule_option,
     storage_option,
@@ -21,7 +22,6 @@ from repnet_search.cli.options import (
 from repnet_search.cli.search_options import SearchChoice, search_options
 
 if TYPE_CHECKING:
-    from repnet_search.spec.design import BackboneSpec
     from repnet_search.spec.space import SpaceSpec
     from repnet_search.spec.study import SearchSpec, StudySpec
     from repnet_search.spec.training import TrainingSpec
@@ -79,6 +79,7 @@ SHARE_SAMPLES = 20_000
 @schedule_option
 @storage_option
 @data_options
+@feature_options
 @backbone_options
 @weights_options
 @json_option
@@ -110,10 +111,12 @@ def run(
     data_cache: int,
     proxy_images: int | None,
     skip_broken: bool,
+    feature_cache: int,
+    feature_cache_type: str,
     backbone: str,
-    width_mult: float | None,
+    width_mult: tuple[float, ...],
     last_conv: bool,
-    weights: Path | None,
+    weights: tuple[Path, ...],
     input_range: str | None,
     accelerator: str,
     as_json: bool,
@@ -139,7 +142,7 @@ def run(
     from repnet_search.search.study import open_study
     from repnet_search.search.workers import Job, run_workers
     from repnet_search.spec.study import Sampler
-    from repnet_search.spec.training import Metric, TrainingSpec
+    from repnet_search.spec.training import FeatureType, Metric, TrainingSpec
     from repnet_search.training.task import TaskOptions, load_task
 
     if timeout is not None and not math.isfinite(timeout):
@@ -147,17 +150,27 @@ def run(
     device = DeviceChoice(budget, board, reserve, flash).require()
     deadline = time.time() + timeout if timeout is not None else None
     limits = Limits(trials=trials, deadline=deadline, patience=patience)
-    backbone_spec = make_backbone(backbone, width_mult, last_conv=last_conv)
+    backbones = make_backbones(backbone, width_mult, last_conv=last_conv, weights=weights)
     space_spec = _load_space(space, resolution, activation_bits)
-    check_backbone_fits(backbone_spec, activation_bits=space_spec.activation_bits, limits=device.limits)
-    search_space = SearchSpace(space_spec, backbone_spec)
+    check_backbone_fits(backbones[0], activation_bits=space_spec.activation_bits, limits=device.limits)
+    search_space = SearchSpace(space_spec, *backbones)
     options = TaskOptions(
-        data, proxy_images, skip_broken, weights, input_range, accelerator, data_root, download, data_cache
+        data,
+        proxy_images,
+        skip_broken,
+        weights,
+        input_range,
+        accelerator,
+        data_root,
+        download,
+        data_cache,
+        feature_cache,
     )
-    task = load_task(options, backbone_spec)
-    training = TrainingSpec(epochs=epochs, views=views, seed=seed, metric=Metric(metric))
+    task = load_task(options, *backbones)
+    kind = FeatureType(feature_cache_type)
+    training = TrainingSpec(epochs=epochs, views=views, seed=seed, metric=Metric(metric), feature_cache_type=kind)
     search = SearchChoice(sampler, show_cut).create()
-    settings = _settings(device, backbone_spec, task, space_spec, training, search, proxy_images, schedule)
+    settings = _settings(device, task, space_spec, training, search, proxy_images, schedule)
     feasible = FeasibleSpace(search_space, limits=settings.limits, classes=task.classes, schedule=settings.schedule)
     feasible.check_attainable()
     if search.sampler is Sampler.EXHAUSTIVE:
@@ -165,7 +178,7 @@ def run(
     name = study or default_name(settings)
     study_folder(name)  # refuses what is no name, before the storage is made
     count = _count_workers(workers, task, storage)
-    report_features(task, backbone_spec, resolutions=space_spec.resolution)
+    report_features(task, resolutions=space_spec.resolution)
     presenter = RunPresenter(name, settings, task, trials=trials, workers=count, as_json=as_json)
     with open_study(name, open_storage(storage, create=True), settings, feasible) as optuna_study:
         reader = RecordReader(optuna_study)
@@ -232,7 +245,6 @@ def _load_space(space: str | None, resolution: tuple[int, ...], activation_bits:
 
 def _settings(
     device: Device,
-    backbone: BackboneSpec,
     task: Task,
     space: SpaceSpec,
     training: TrainingSpec,
@@ -240,18 +252,24 @@ def _settings(
     proxy_images: int | None,
     schedule: str,
 ) -> StudySpec:
-    from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec
+    from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec, WidthSpec
     from repnet_search.spec.target import Schedule
 
-    weights, source = task.weights, task.source
+    source = task.source
+    weights = {
+        backbone: {"name": item.name, "sha256": item.sha256, "input_range": item.input_range.text}
+        for backbone, item in task.weights.items()
+    }
+    narrowest, *wider = weights
     return StudySpec(
         budget_bytes=device.ram_bytes,
         reserve_bytes=device.reserve_bytes,
         flash_bytes=device.limits.flash_bytes,
         board=device.board.name if device.board is not None else None,
         schedule=Schedule(schedule),
-        backbone=backbone,
-        weights=WeightsSpec(name=weights.name, sha256=weights.sha256, input_range=weights.input_range.text),
+        backbone=narrowest,
+        weights=WeightsSpec(**weights[narrowest]),
+        wider=tuple(WidthSpec(width_mult=backbone.width_mult, **weights[backbone]) for backbone in wider),
         data=DataSpec(name=source.name, sha256=source.sha256(), classes=len(source.classes), proxy_images=proxy_images),
         space=space,
         training=training,

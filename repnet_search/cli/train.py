@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from repnet_search.cli.limit_options import DeviceChoice, device_options
-from repnet_search.cli.options import data_options, json_option, metric_option, schedule_option, weights_options
+from repnet_search.cli.options import (
+    data_options,
+    feature_options,
+    json_option,
+    metric_option,
+    schedule_option,
+    weights_options,
+)
 
 
 @click.command()
@@ -23,6 +30,7 @@ from repnet_search.cli.options import data_options, json_option, metric_option, 
 @click.option("--to", type=click.Path(path_type=Path), metavar="DIR", help="Write the trained design as a bundle.")
 @click.option("--force", is_flag=True, help="Replace the folder of --to.")
 @data_options
+@feature_options
 @weights_options
 @json_option
 def train(
@@ -45,7 +53,9 @@ def train(
     data_cache: int,
     proxy_images: int | None,
     skip_broken: bool,
-    weights: Path | None,
+    feature_cache: int,
+    feature_cache_type: str,
+    weights: tuple[Path, ...],
     input_range: str | None,
     accelerator: str,
     as_json: bool,
@@ -65,7 +75,7 @@ def train(
     from repnet_search.spec.files import load_design
     from repnet_search.spec.resolve import resolve
     from repnet_search.spec.target import Schedule
-    from repnet_search.spec.training import Metric, TrainingSpec
+    from repnet_search.spec.training import FeatureType, Metric, TrainingSpec
     from repnet_search.training.proxy import measure_test_accuracy, train_design
     from repnet_search.training.task import TaskOptions, load_task
 
@@ -77,7 +87,16 @@ def train(
     if to is not None and to.exists() and not force:
         raise RepnetSearchError(f"The folder {to} exists already; name another one, or replace it with --force.")
     options = TaskOptions(
-        data, proxy_images, skip_broken, weights, input_range, accelerator, data_root, download, data_cache
+        data,
+        proxy_images,
+        skip_broken,
+        weights,
+        input_range,
+        accelerator,
+        data_root,
+        download,
+        data_cache,
+        feature_cache,
     )
     task = load_task(options, resolved.design.backbone)
     explained = explain_memory(resolved, classes=task.classes, schedule=Schedule(schedule))
@@ -88,17 +107,17 @@ def train(
             f"Design {resolved.short_id} {fit.problem}; largest part of the memory: {memory.peak_place}. It was not "
             "trained."
         )
-    report_features(task, resolved.design.backbone, resolutions=[resolved.design.resolution])
+    report_features(task, resolutions=[resolved.design.resolution])
     changes = {name: value for name, value in (("epochs", epochs), ("views", views)) if value is not None}
-    training = TrainingSpec(seed=seed, metric=Metric(metric)).model_copy(update=changes)
+    kind = FeatureType(feature_cache_type)
+    training = TrainingSpec(seed=seed, metric=Metric(metric), feature_cache_type=kind).model_copy(update=changes)
     console = create_console(stderr=True)
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("training", total=training.epochs)
         model, result = train_design(
             resolved, task, training, on_epoch=lambda epoch, _: progress.update(bar, completed=epoch)
         )
-    resolution = resolved.design.resolution
-    test_accuracy = measure_test_accuracy(model, task, resolution=resolution, metric=training.metric)
+    test_accuracy = measure_test_accuracy(model, resolved.design, task, metric=training.metric)
     named = training.metric.of
     accuracies = {named("validation"): result.validation_accuracy, named("test"): test_accuracy}
     if to is not None:

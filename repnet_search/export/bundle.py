@@ -140,14 +140,13 @@ def _write_files(
     accuracies: dict[str, float],
 ) -> None:
     design = resolved.design
+    weights = task.weights_of(design.backbone)
     (folder / "design.yaml").write_text(design_to_yaml(design), encoding="utf-8")
     save_file(
         {name: value.cpu().contiguous() for name, value in model.trainable_state().items()},
         folder / "trained.safetensors",
     )
-    save_file(
-        {name: value.contiguous() for name, value in task.weights.tensors.items()}, folder / "backbone.safetensors"
-    )
+    save_file({name: value.contiguous() for name, value in weights.tensors.items()}, folder / "backbone.safetensors")
     if model.calibration is not None:
         _write_json(folder / CALIBRATION_FILE, {name: list(ends) for name, ends in model.calibration.ranges.items()})
     report: dict[str, Any] = {"account": "arena", "ram_bytes": memory.ram_bytes, "flash_bytes": memory.flash_bytes}
@@ -156,8 +155,8 @@ def _write_files(
         "format": FORMAT_VERSION,
         "design_id": resolved.id,
         "labels": list(task.source.classes),
-        "input_range": task.weights.input_range.text,
-        "backbone": {"name": task.weights.name, "sha256": task.weights.sha256},
+        "input_range": weights.input_range.text,
+        "backbone": {"name": weights.name, "sha256": weights.sha256},
         "data": {"name": task.source.name, "sha256": task.source.sha256()},
         "accuracy": accuracies,
     }

@@ -11,6 +11,7 @@ Integer-Arithmetic-Only Inference, CVPR 2018.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ MULTIPLIER_BITS = 23
 """With sums below 2²⁹ the product with a multiplier stays below 2⁵², which a float64 holds exactly."""
 
 FLOAT32_LIMIT = 1 << 24
+CACHED_ELEMENTS = 1 << 17
 
 
 class QuantParams(NamedTuple):
@@ -37,7 +39,7 @@ class QuantParams(NamedTuple):
 
     def centred(self, x: Tensor) -> Tensor:
         """Returns the centred codes of real values that lie on this grid."""
-        return torch.round(x / self.scale)
+        return (x / self.scale).round_()
 
 
 class Multiplier(NamedTuple):
@@ -102,6 +104,50 @@ def requantise(scaled: Tensor, params: QuantParams) -> Tensor:
     """
     codes = scaled.add_(0.5).floor_().float()
     return codes.clamp_(LOWEST - params.zero_point, HIGHEST - params.zero_point)
+
+
+def requantise_scaled(values: Tensor, factor: Tensor, offset: Tensor, params: QuantParams) -> Tensor:
+    """Returns what `requantise` does of whole `values` (N, C, H, W) times `factor` plus `offset`.
+
+    Args:
+        values: float32 or float64.
+        factor: float64, of fixed-point numbers, to be multiplied with (N, C, H, W).
+        offset: float64, whole multiples of what `factor` is one of, with the half that rounding adds.
+        params: the output's grid.
+    """
+    codes = torch.empty_like(values, dtype=torch.float32)
+    for part, target in _cached_parts(values, codes):
+        target.copy_(torch.addcmul(offset, part.double(), factor).floor_())
+    return codes.clamp_(LOWEST - params.zero_point, HIGHEST - params.zero_point)
+
+
+def requantise_sum(first: Tensor, second: Tensor, *, of_first: float, of_second: float, params: QuantParams) -> Tensor:
+    """Returns what `requantise` does of two tensors of whole numbers, each times its factor, added up."""
+    codes = torch.empty_like(first, dtype=torch.float32)
+    for one, other, target in _cached_parts(first, second, codes):
+        scaled = one.double().mul_(of_first).add_(other.double(), alpha=of_second)
+        target.copy_(scaled.add_(0.5).floor_())
+    return codes.clamp_(LOWEST - params.zero_point, HIGHEST - params.zero_point)
+
+
+def _cached_parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yields tensors in parts along N whose float64 values stay in a core's cache: half the time of large ones."""
+    first = tensors[0]
+    if first.is_cuda or first.numel() <= CACHED_ELEMENTS:
+        yield tensors
+        return
+    rows = max(1, CACHED_ELEMENTS // first[0].numel())
+    yield from zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+
+
+def pass_unclamped(gradient: Tensor, codes: Tensor, params: QuantParams) -> Tensor:
+    """Returns a gradient where `unclamped` is true of its codes, and 0 elsewhere.
+
+    One operator for two comparisons, their conjunction and a product: a fifth of the time.
+    """
+    low, high = LOWEST - params.zero_point, HIGHEST - params.zero_point
+    passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, codes.to(gradient.dtype), low, high)
+    return passed
 
 
 def unclamped(codes: Tensor, params: QuantParams) -> Tensor:

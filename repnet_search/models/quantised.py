@@ -25,9 +25,11 @@ from repnet_search.models.quantisation import (
     common_shift,
     fixed_point,
     needs_float64,
+    pass_unclamped,
     quantise_weight,
     requantise,
-    unclamped,
+    requantise_scaled,
+    requantise_sum,
 )
 
 HEADROOM = 1.5
@@ -57,6 +59,8 @@ class QuantisedConv(nn.Module):
         self.real_weight: Tensor
         self.bias_scale: Tensor
         self.factor: Tensor
+        self.register_buffer("offset", self._offset_of(bias), persistent=False)
+        self.offset: Tensor
 
     def compute(self, x: Tensor) -> Tensor:
         """Returns the output's centred codes (N, C_out, H', W')."""
@@ -64,7 +68,8 @@ class QuantisedConv(nn.Module):
         sums = functional.conv2d(
             x.to(self.codes.dtype), self.codes, None, conv.stride, conv.kernel // 2, groups=conv.groups
         )
-        return self.finish(sums, self.bias.detach())
+        offset = self._offset_of(self.bias.detach()) if self.bias.requires_grad else self.offset
+        return requantise_scaled(sums, self.factor.view(-1, 1, 1), offset, self.output)
 
     def finish(self, sums: Tensor, bias: Tensor, *, channels: slice = _ALL) -> Tensor:
         """Returns the centred codes (N, C, H', W') of whole sums of products in some of the output's channels.
@@ -74,11 +79,14 @@ class QuantisedConv(nn.Module):
             bias: of all output channels, real values.
             channels: those that the sums belong to.
         """
-        factor = self.factor[channels]
-        whole = torch.round(bias[channels].double() / self.bias_scale[channels])
+        factor = self.factor[channels].view(-1, 1, 1)
+        return requantise_scaled(sums, factor, self._offset_of(bias)[channels], self.output)
+
+    def _offset_of(self, bias: Tensor) -> Tensor:
+        """Returns what is added to the scaled sums (C_out, 1, 1): the bias, and the half that rounding takes."""
+        whole = torch.round(bias.double() / self.bias_scale)
         # Both products and their sum are whole multiples of 2^-shift below 2^53 of them, so this is exact.
-        scaled = torch.addcmul((whole * factor).view(-1, 1, 1), sums.double(), factor.view(-1, 1, 1))
-        return requantise(scaled, self.output)
+        return (whole * self.factor + 0.5).view(-1, 1, 1)
 
 
 class QuantisedSum(nn.Module):
@@ -92,7 +100,7 @@ class QuantisedSum(nn.Module):
 
     def compute(self, branch: Tensor, shortcut: Tensor) -> Tensor:
         """Returns the sum's centred codes."""
-        return requantise(branch.double() * self.of_branch + shortcut.double() * self.of_shortcut, self.output)
+        return requantise_sum(branch, shortcut, of_first=self.of_branch, of_second=self.of_shortcut, params=self.output)
 
 
 class QuantisedBlock(nn.Module):
@@ -128,8 +136,8 @@ class QuantisedBlock(nn.Module):
         """Returns the block's output (N, C_i, H_i, W_i)."""
         if self.block.is_identity:
             return x
-        biases = [conv.bias for conv in self.modules() if isinstance(conv, QuantisedConv)]
-        output: Tensor = apply(_RunBlock, x, self, *biases)
+        shortcut = [] if self.shortcut is None else [self.shortcut]
+        output: Tensor = apply(_RunBlock, x, self, *(conv.bias for conv in self.chain() + shortcut))
         return functional.max_pool2d(output, 3, stride=2, padding=1) if self.block.max_pool else output
 
     def chain(self) -> list[QuantisedConv]:
@@ -166,35 +174,39 @@ class _RunBlock(Function):
         output, made = block.run(x)
         ctx.block, ctx.shape = block, x.shape
         if any(ctx.needs_input_grad):
-            ctx.save_for_backward(*(unclamped(codes, params) for codes, params in made))
+            ctx.save_for_backward(*(codes for codes, _ in made))
         return output.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         block: QuantisedBlock = ctx.block
-        masks = list(ctx.saved_tensors)
+        needs_bias = any(ctx.needs_input_grad[2:])
+        made = list(ctx.saved_tensors)
         if block.sum is not None:
-            gradient = gradient * masks.pop()
+            gradient = pass_unclamped(gradient, made.pop(), block.sum.output)
         of_input, of_shortcut_bias = gradient, []
         if block.shortcut is not None:
-            of_input, bias = _conv_backward(block.shortcut, gradient, masks.pop(), ctx.shape)
+            of_input, bias = _conv_backward(block.shortcut, gradient, made.pop(), ctx.shape, needs_bias=needs_bias)
             of_shortcut_bias = [bias]
-        of_biases: list[Tensor] = []
+        of_biases: list[Tensor | None] = []
         value = gradient
         for conv in reversed(block.chain()):
-            mask = masks.pop()
-            value, bias = _conv_backward(conv, value, mask, masks[-1].shape if masks else ctx.shape)
+            codes = made.pop()
+            shape = made[-1].shape if made else ctx.shape
+            value, bias = _conv_backward(conv, value, codes, shape, needs_bias=needs_bias)
             of_biases.insert(0, bias)
         total = value + of_input if block.sum is not None else value
-        needed = ctx.needs_input_grad
-        return total if needed[0] else None, None, *[*of_biases, *of_shortcut_bias]
+        return total if ctx.needs_input_grad[0] else None, None, *of_biases, *of_shortcut_bias
 
 
-def _conv_backward(conv: QuantisedConv, gradient: Tensor, mask: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """Returns the gradients of a convolution's input and bias."""
-    gradient = gradient * mask
-    return conv_input_gradient(gradient, conv.real_weight, conv.conv, shape), gradient.sum((0, 2, 3))
+def _conv_backward(
+    conv: QuantisedConv, gradient: Tensor, codes: Tensor, shape: torch.Size, *, needs_bias: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the gradients of a convolution's input of `shape`, and of its bias where that is needed."""
+    gradient = pass_unclamped(gradient, codes, conv.output)
+    of_bias = gradient.sum((0, 2, 3)) if needs_bias else None
+    return conv_input_gradient(gradient, conv.real_weight, conv.conv, shape), of_bias
 
 
 class _Requantise(Function):
@@ -203,14 +215,15 @@ class _Requantise(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, params: QuantParams) -> Tensor:
         codes = requantise(x.double() / params.scale, params)
-        ctx.save_for_backward(unclamped(codes, params))
+        ctx.save_for_backward(codes)
+        ctx.params = params
         return (codes * params.scale).to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (passes,) = ctx.saved_tensors
-        return gradient * passes, None
+        (codes,) = ctx.saved_tensors
+        return pass_unclamped(gradient, codes, ctx.params), None
 
 
 class QuantisedMerge(nn.Module):
@@ -277,6 +290,12 @@ class QuantisedBackbone(nn.Module):
     def quantise_image(self, image: Tensor) -> Tensor:
         """Returns a normalised image (N, 3, H, W), whole or pooled, on the image's grid; a device looks it up."""
         return self.image.quantise(image) * self.image.scale
+
+    def feature_grid(self, block: int | None) -> QuantParams:
+        """Returns the grid of a block's output, which a merge may change, or of the image for None."""
+        output = self.image if block is None else self.blocks[block].output
+        assert isinstance(output, QuantParams)
+        return output
 
     def merge(self, after_block: int, feature: Tensor) -> Tensor:
         """Returns b behind the connector after a block."""

@@ -20,6 +20,7 @@ from repnet_search.errors import SpecError
 from repnet_search.models.backbone import FrozenBackbone
 from repnet_search.models.calibration import Calibration
 from repnet_search.models.module import RepNetModule
+from repnet_search.models.quantisation import QuantParams
 from repnet_search.models.quantised import QuantisedBackbone
 from repnet_search.spec.design import Exchange
 from repnet_search.spec.resolve import ResolvedDesign
@@ -80,17 +81,37 @@ class RepNet(nn.Module):
 
     def prefix(self, image: Tensor) -> Prefix:
         """Returns what the frozen part computes in front of the gradient path."""
-        stream = functional.avg_pool2d(image, self.image_pool) if len(self.repnet) else image.new_zeros(len(image), 0)
-        if isinstance(self.backbone, QuantisedBackbone):
-            stream, image = self.backbone.quantise_image(stream), self.backbone.quantise_image(image)
-        readers = {shape.after_block for shape in self.shapes[: self.prefix_modules]}
+        pooled = self.read_image(image, pool=self.image_pool) if len(self.repnet) else image.new_zeros(len(image), 0)
         features = []
-        feature = image
-        for index, block in enumerate(self.backbone.blocks[: self.prefix_blocks]):
+        feature = self.read_image(image)
+        done = 0
+        for block in (*self.prefix_readers, self.prefix_blocks - 1):
+            feature = self.run_blocks(feature, done, block + 1)
+            features.append(feature)
+            done = block + 1
+        return Prefix(pooled, tuple(features[:-1]), feature)
+
+    @property
+    def prefix_readers(self) -> tuple[int, ...]:
+        """The blocks behind which connectors only read, in front of the first that writes."""
+        return tuple(shape.after_block for shape in self.shapes[: self.prefix_modules])
+
+    def read_image(self, image: Tensor, *, pool: int | None = None) -> Tensor:
+        """Returns what enters the backbone, or with `pool` the Rep-Net, of a normalised image (N, 3, H, W)."""
+        pooled = image if pool is None else functional.avg_pool2d(image, pool)
+        return self.backbone.quantise_image(pooled) if isinstance(self.backbone, QuantisedBackbone) else pooled
+
+    def run_blocks(self, feature: Tensor, start: int, stop: int) -> Tensor:
+        """Returns what the backbone's blocks from `start` to before `stop` make of a feature (N, C, H, W)."""
+        for block in self.backbone.blocks[start:stop]:
             feature = block(feature)
-            if index in readers:
-                features.append(feature)
-        return Prefix(stream, tuple(features), feature)
+        return feature
+
+    def feature_grid(self, block: int | None) -> QuantParams | None:
+        """Returns the grid that the image, or b in front of the first merge behind a block, is on; None in fp32."""
+        if not isinstance(self.backbone, QuantisedBackbone):
+            return None
+        return self.backbone.feature_grid(block)
 
     def adapt(self, prefix: Prefix) -> Tensor:
         """Returns the logits from the frozen part's features."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,21 +18,18 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from repnet_search.backbones import (
-    Activation,
-    Block,
-    BlockTable,
-    Conv,
-    default_width_mult,
-    has_last_conv,
-    has_widths,
-    list_backbones,
-)
-from repnet_search.errors import SpecError, WeightsError
+from repnet_search.backbones import Activation, Block, BlockTable, Conv
+from repnet_search.errors import WeightsError
 from repnet_search.models.input_range import InputRange, parse_input_range
 from repnet_search.models.user_module import load_own_state
+from repnet_search.models.weight_shapes import (
+    NORM_PARTS,
+    check_fits,
+    describe_backbone,
+    weight_shape,
+    weights_table,
+)
 from repnet_search.spec.design import BackboneSpec
-from repnet_search.spec.table import get_table
 
 EMBEDDED_BACKBONE = BackboneSpec(name="mobilenet_v2", width_mult=0.35, last_conv=False)
 EMBEDDED_FILE = "letters_mobilenet_v2_w035_r48.safetensors"
@@ -40,10 +37,7 @@ EMBEDDED_FILE = "letters_mobilenet_v2_w035_r48.safetensors"
 PRETRAINED = Path("torchvision's own")
 """Stands for the path of torchvision's own weights, which are downloaded."""
 
-_SHOWN_KEYS = 6
-_COMMON_WIDTHS = (0.1, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")
-_CLASSIFIERS = ("classifier.", "fc.")
 _RANDOM_BIAS_STD = 0.05
 _RANDOM_RESIDUAL_GAIN = 0.2
 
@@ -79,13 +73,7 @@ def load_weights(spec: BackboneSpec, *, path: Path | None, input_range: str | No
         path = _fetch_pretrained(spec)
     data = _embedded_bytes(spec) if path is None else _read(path)
     name = "letters (embedded)" if path is None else path.name
-    try:
-        state = load_safetensors(data)
-        metadata = _metadata(data)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"The weights {name} are no readable safetensors file ({error}); it may be truncated: copy it again."
-        ) from error
+    state, metadata = _parse(data, name=name)
     range_text = input_range or metadata.get("input_range", "imagenet")
     return BackboneWeights(
         tensors=_fold(state, spec, name=name),
@@ -93,6 +81,11 @@ def load_weights(spec: BackboneSpec, *, path: Path | None, input_range: str | No
         sha256=hashlib.sha256(data).hexdigest(),
         input_range=parse_input_range(range_text),
     )
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a weights file as they are; raises as `load_weights`."""
+    return _parse(_read(path), name=path.name)[0]
 
 
 def _own_weights(spec: BackboneSpec, input_range: str | None) -> BackboneWeights:
@@ -133,7 +126,7 @@ def create_random_weights(table: BlockTable, *, seed: int) -> dict[str, Tensor]:
 
 def create_random_backbone(spec: BackboneSpec, *, seed: int) -> BackboneWeights:
     """Returns a backbone's random weights, for images normalised as ImageNet's; there is no file to hash."""
-    tensors = create_random_weights(_table(spec), seed=seed)
+    tensors = create_random_weights(weights_table(spec), seed=seed)
     return BackboneWeights(tensors, f"random, seed {seed}", "", parse_input_range("imagenet"))
 
 
@@ -150,7 +143,7 @@ def _embedded_bytes(spec: BackboneSpec) -> bytes:
     if spec != EMBEDDED_BACKBONE:
         raise WeightsError(
             "The embedded weights fit mobilenet_v2 with --width-mult 0.35 --no-last-conv alone, but the backbone is "
-            f"{_describe(spec)}; give its weights with --weights FILE.safetensors."
+            f"{describe_backbone(spec)}; give its weights with --weights FILE.safetensors."
         )
     return (resources.files("repnet_search.data") / "embedded" / EMBEDDED_FILE).read_bytes()
 
@@ -170,6 +163,16 @@ def _read(path: Path) -> bytes:
     return data
 
 
+def _parse(data: bytes, *, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns the tensors and the metadata of a safetensors file."""
+    try:
+        return load_safetensors(data), _metadata(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"The weights {name} are no readable safetensors file ({error}); it may be truncated: copy it again."
+        ) from error
+
+
 def _metadata(data: bytes) -> dict[str, str]:
     """Returns the header's `__metadata__` of a safetensors file that is known to be well-formed."""
     length = int.from_bytes(data[:8], "little")
@@ -179,13 +182,8 @@ def _metadata(data: bytes) -> dict[str, str]:
 
 def _fold(state: Mapping[str, Tensor], spec: BackboneSpec, *, name: str) -> dict[str, Tensor]:
     """Returns every convolution with its batch norm folded in."""
-    table = _table(spec)
-    problems = _mismatches(state, spec)
-    if problems:
-        shown = "; ".join(problems[:_SHOWN_KEYS])
-        more = f"; and {len(problems) - _SHOWN_KEYS} more keys" if len(problems) > _SHOWN_KEYS else ""
-        raise WeightsError(f"The weights {name} do not fit {_describe(spec)}: {shown}{more}.{_hint(state, spec)}")
-    return fold_weights(state, table, name=name)
+    check_fits(state, spec, name=name)
+    return fold_weights(state, weights_table(spec), name=name)
 
 
 def fold_weights(state: Mapping[str, Tensor], table: BlockTable, *, name: str) -> dict[str, Tensor]:
@@ -205,85 +203,12 @@ def fold_weights(state: Mapping[str, Tensor], table: BlockTable, *, name: str) -
     return folded
 
 
-_NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
-
-
 def _fold_conv(state: Mapping[str, Tensor], conv: Conv, *, norm_eps: float) -> tuple[Tensor, Tensor]:
     """Returns a convolution's weight and bias with its norm, where it has one, folded in."""
     weight = state[f"{conv.key}.weight"].float().reshape(weight_shape(conv))
     bias = state[f"{conv.key}.bias"].float() if conv.bias else torch.zeros(conv.out_channels)
     if not conv.norm_key:
         return weight, bias
-    norm = {part: state[f"{conv.norm_key}.{part}"].float() for part in _NORM_PARTS}
+    norm = {part: state[f"{conv.norm_key}.{part}"].float() for part in NORM_PARTS}
     scale = norm["weight"] / torch.sqrt(norm["running_var"] + norm_eps)
     return weight * scale.view(-1, 1, 1, 1), norm["bias"] + (bias - norm["running_mean"]) * scale
-
-
-def weight_shape(conv: Conv) -> tuple[int, ...]:
-    """Returns the shape of a convolution's weight; a linear layer's in a file lacks the two ones at its end."""
-    return conv.out_channels, conv.in_channels // conv.groups, conv.kernel, conv.kernel
-
-
-def _expected_shapes(table: BlockTable) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for conv in table.convs():
-        shapes[f"{conv.key}.weight"] = weight_shape(conv)
-        shapes |= {f"{conv.key}.bias": (conv.out_channels,)} if conv.bias else {}
-        shapes |= {f"{conv.norm_key}.{part}": (conv.out_channels,) for part in _NORM_PARTS} if conv.norm_key else {}
-    return shapes
-
-
-def _mismatches(state: Mapping[str, Tensor], spec: BackboneSpec) -> list[str]:
-    """Returns a phrase per key that is missing, misshapen or unknown."""
-    expected = _expected_shapes(_table(spec))
-    known = _expected_shapes(_table(spec.model_copy(update={"last_conv": has_last_conv(spec.name)})))
-    problems = []
-    for key, shape in expected.items():
-        if key not in state:
-            problems.append(f"{key} is missing")
-        elif tuple(state[key].shape) not in (shape, _linear_shape(shape)):
-            problems.append(f"{key} must have shape {shape}, but has {tuple(state[key].shape)}")
-    # `known` has the last convolution in any case: one that is cut off is no mistake in the file.
-    if spec.traced is None:  # of a network of the user's own nobody knows which keys are its head's
-        problems += [f"{key} is unknown" for key in sorted(state) if key not in known and not _ignored(key)]
-    return problems
-
-
-def _linear_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[:2] if shape[2:] == (1, 1) else shape
-
-
-def _ignored(key: str) -> bool:
-    """Whether a key is a classifier's or a norm's counter of batches."""
-    return key.startswith(_CLASSIFIERS) or key.endswith("num_batches_tracked")
-
-
-def _hint(state: Mapping[str, Tensor], spec: BackboneSpec) -> str:
-    """Returns which backbone these weights fit, where one of those that there are does in a common width."""
-    for candidate in _candidates(spec):
-        if candidate != spec and not _mismatches(state, candidate):
-            return f" They fit {_describe(candidate)}."
-    return ""
-
-
-def _candidates(spec: BackboneSpec) -> Iterator[BackboneSpec]:
-    """Yields the backbones of the same name in other widths and with or without last convolution, then the others."""
-    for name in sorted(list_backbones(), key=lambda name: name != spec.name):
-        for width in _COMMON_WIDTHS if has_widths(name) else (default_width_mult(name),):
-            for last_conv in (spec.last_conv, not spec.last_conv):
-                if has_last_conv(name) or not last_conv:
-                    yield BackboneSpec(name=name, width_mult=width, last_conv=last_conv)
-
-
-def _table(spec: BackboneSpec) -> BlockTable:
-    try:
-        return get_table(spec)
-    except SpecError as error:
-        raise WeightsError(str(error)) from error
-
-
-def _describe(spec: BackboneSpec) -> str:
-    """Returns a backbone's name and the options that it has."""
-    options = [f"--width-mult {spec.width_mult:g}"] if has_widths(spec.name) else []
-    options += [f"--{'' if spec.last_conv else 'no-'}last-conv"] if has_last_conv(spec.name) else []
-    return f"{spec.name} with {' '.join(options)}" if options else spec.name

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from repnet_search.errors import StudyError, suggest
+from repnet_search.results.journal import Journal, describe_damage, mend_journal
 
 STUDIES_FOLDER = Path("repnet-studies")
 JOURNAL_NAME = "journal.log"
+_JOURNAL_START = b'{"op_code"'
 
 
 def open_storage(storage: str | None, *, create: bool = False) -> BaseStorage:
@@ -39,15 +40,12 @@ def open_storage(storage: str | None, *, create: bool = False) -> BaseStorage:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if create and path.exists():
-            _drop_torn_line(path)
-        return JournalStorage(JournalFileBackend(str(path)))
+            mend_journal(path)
+        return JournalStorage(Journal(path))
     except OSError as error:
         raise StudyError(f"The study storage {path} cannot be written: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(
-            f"The study storage {path} cannot be read: one of its lines is damaged ({error}). Keep a copy, remove that "
-            "line, and try again."
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise StudyError(describe_damage(path, error)) from error  # a line is JSON, but no entry that Optuna knows
 
 
 def load_optuna_study(name: str, storage: BaseStorage) -> optuna.Study:
@@ -90,20 +88,6 @@ def _open_url(url: str) -> BaseStorage:
         raise StudyError(f"The storage {_without_password(url)} cannot be opened: {reason}.") from error
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cuts off a last line that has no end, as a full disk or a power cut leaves it: the next would be glued to it."""
-    lock = JournalFileSymlinkLock(str(path))
-    lock.acquire()
-    try:
-        with path.open("r+b") as file:
-            content = file.read()
-            end = content.rfind(b"\n") + 1
-            if end < len(content):
-                file.truncate(end)
-    finally:
-        lock.release()
-
-
 def _check_sqlite(url: str, *, create: bool) -> None:
     """Refuses an SQLite file that is missing or another program's: opening it would make or change it."""
     if not url.startswith("sqlite:///") or "?" in url:
@@ -127,13 +111,13 @@ def _without_password(url: str) -> str:
 
 
 def _check_journal(path: Path) -> None:
-    """Refuses a file whose first line is no journal entry; Optuna would fail on it later, less clearly."""
+    """Refuses a file that does not begin as a journal does; Optuna would fail on it later, less clearly."""
     if not path.exists():
         return
     try:
         with path.open("rb") as file:
-            start = file.read(64)
+            start = file.read(len(_JOURNAL_START))
     except OSError as error:
         raise StudyError(f"The study storage {path} cannot be read: {error.strerror}.") from error
-    if start and not start.startswith(b'{"op_code"'):
+    if not _JOURNAL_START.startswith(start):  # a kill may have left a part of the first line
         raise StudyError(f"{path} is not a storage of studies; name another file with --storage.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +54,27 @@ def load_study(name: str, *, storage: str | None = None) -> StudyView:
     return view_study(load_optuna_study(name, open_storage(storage)))
 
 
-def list_studies(storage: BaseStorage) -> list[StudyView]:
-    """Returns all studies of a storage that repnet-search made."""
+def list_studies(storage: BaseStorage, *, on_unreadable: Callable[[StudyError], None] | None = None) -> list[StudyView]:
+    """Returns all studies of a storage that repnet-search made.
+
+    Args:
+        storage: what holds them.
+        on_unreadable: told of a study that is damaged or another version's, which is then left out.
+
+    Raises:
+        StudyError: a study cannot be read, and nobody is to be told.
+    """
     views = []
     for name in list_study_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
-        if SETTINGS_KEY in study.user_attrs:
+        if SETTINGS_KEY not in study.user_attrs:
+            continue
+        try:
             views.append(view_study(study))
+        except StudyError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(error)
     return views
 
 

@@ -25,7 +25,8 @@ from repnet_search.memory.parameters import recipe_bytes_per_parameter
 from repnet_search.memory.table_cache import load_module_index
 from repnet_search.memory.tables import MemoryTables, create_tables
 from repnet_search.search.space import Params, SearchSpace
-from repnet_search.spec.design import Exchange, ModuleSpec
+from repnet_search.spec.design import BackboneSpec, Exchange, ModuleSpec
+from repnet_search.spec.table import get_table
 
 CHUNK_DESIGNS = 4096
 _BOTH = EXCHANGES.index(Exchange.BOTH)
@@ -69,7 +70,7 @@ class SpaceSample:
 
 
 class SpaceMemory:
-    """Measures the designs of a space in batches; tables are made when a resolution first needs them."""
+    """Measures the designs of a space in batches; tables are made when a width and a resolution first need them."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class SpaceMemory:
         self.names = tuple(space.distributions)
         self.counts = np.array([len(item.choices) for item in space.distributions.values()])
         self._folder = (folder or cache_folder()) if keep else None
-        self._contexts: dict[tuple[int, int], SpaceContext] = {}
+        self._contexts: dict[tuple[BackboneSpec, int, int], SpaceContext] = {}
 
     def draw(self, designs: int, *, seed: int) -> Choices:
         """Returns choices drawn uniformly, as `SearchSpace.sample` draws them."""
@@ -119,6 +120,12 @@ class SpaceMemory:
     def column(self, choices: Choices, name: str) -> Choices:
         """Returns the places that a parameter has in a batch of choices (a view)."""
         return choices[:, self.names.index(name)]
+
+    def width(self, choices: Choices) -> Choices:
+        """Returns the backbone of each of a batch of choices, by its place among the space's."""
+        if "width_mult" in self.names:
+            return self.column(choices, "width_mult")
+        return np.zeros(len(choices), dtype=np.int16)
 
     def place(self, name: str, value: object) -> int:
         """Returns the place of a value among a parameter's choices.
@@ -147,23 +154,25 @@ class SpaceMemory:
             SpecError: a batch norm at micro-batch 1, or an image that is pooled away.
         """
         found = np.empty((5, len(choices)), dtype=np.int64)
-        context = self.column(choices, "resolution") * len(self.space.spec.activation_bits)
-        context += self.column(choices, "activation_bits")
-        pairs = itertools.product(self.space.spec.resolution, self.space.spec.activation_bits)
-        for number, (resolution, bits) in enumerate(pairs):
-            members = np.flatnonzero(context == number)
+        spec = self.space.spec
+        parts = (self.width(choices), self.column(choices, "resolution"), self.column(choices, "activation_bits"))
+        counts = (len(self.space.backbones), len(spec.resolution), len(spec.activation_bits))
+        contexts = np.ravel_multi_index(parts, counts)
+        kinds = itertools.product(self.space.backbones, spec.resolution, spec.activation_bits)
+        for number, (backbone, resolution, bits) in enumerate(kinds):
+            members = np.flatnonzero(contexts == number)
             for begin in range(0, len(members), CHUNK_DESIGNS):
                 piece = members[begin : begin + CHUNK_DESIGNS]
-                memory = self.context(resolution, bits).measure(choices[piece])
+                memory = self.context(backbone, resolution, bits).measure(choices[piece])
                 found[:, piece] = [getattr(memory, name) for name in BatchMemory.__dataclass_fields__]
         return SpaceSample(choices, BatchMemory(*found))
 
-    def context(self, resolution: int, bits: int) -> SpaceContext:
-        """Returns the space at one resolution and number of bits, with its tables; the first use makes them."""
-        context = self._contexts.get((resolution, bits))
+    def context(self, backbone: BackboneSpec, resolution: int, bits: int) -> SpaceContext:
+        """Returns the space at one width, resolution and number of bits, with its tables; the first use makes them."""
+        context = self._contexts.get((backbone, resolution, bits))
         if context is None:
             tables = create_tables(
-                self.space.table,
+                get_table(backbone),
                 resolution=resolution,
                 classes=self.classes,
                 activation_bits=bits,
@@ -171,7 +180,7 @@ class SpaceMemory:
                 schedule=self.schedule,
             )
             index = load_module_index(tables, _module_choices(self.space), folder=self._folder)
-            context = self._contexts[resolution, bits] = SpaceContext(self.space, self.names, tables, index)
+            context = self._contexts[backbone, resolution, bits] = SpaceContext(self.space, self.names, tables, index)
         return context
 
 
@@ -185,7 +194,7 @@ class _Legs(NamedTuple):
 
 
 class SpaceContext:
-    """A space at one resolution and one number of bits: from choices to a batch."""
+    """A space at one width, one resolution and one number of bits: from choices to a batch."""
 
     def __init__(self, space: SearchSpace, names: tuple[str, ...], tables: MemoryTables, index: ModuleIndex) -> None:
         spec = space.spec
@@ -204,19 +213,12 @@ class SpaceContext:
         self.whole_gradients = np.array([needs_whole_gradients(recipe) for recipe in spec.recipe])
         self.recipe_bytes = np.array([recipe_bytes_per_parameter(recipe) for recipe in spec.recipe])
         # The head row behind a last connector that only reads, by its block; at the end the head on b alone.
-        self.heads = np.array(
-            [
-                *(
-                    0 if block.is_identity else tables.head_row(number)
-                    for number, block in enumerate(space.table.blocks)
-                ),
-                tables.head_row(None),
-            ]
-        )
+        heads = (0 if block.is_identity else tables.head_row(number) for number, block in enumerate(space.table.blocks))
+        self.heads = np.array([*heads, tables.head_row(None)])
         self.field_counts = {name: len(getattr(spec.module, name)) for name in (*_PER_HALF, *_ONCE)}
 
     def measure(self, choices: Choices) -> BatchMemory:
-        """Returns the memory of designs, all of this resolution and these bits."""
+        """Returns the memory of designs, all of this width, this resolution and these bits."""
         return self.tables.measure(self.batch_of(choices))
 
     def batch_of(self, choices: Choices) -> DesignBatch:

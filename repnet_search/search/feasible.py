@@ -108,7 +108,7 @@ class FeasibleSpace:
         """
         _check_trainable(self.space.spec)
         check_backbone_fits(
-            self.space.backbone,
+            self.space.backbones[0],
             activation_bits=self.space.spec.activation_bits,
             limits=self.limits,
             classes=self.classes,
@@ -117,7 +117,8 @@ class FeasibleSpace:
         if self.fits(least):
             return
         design, memory = least.resolved.design, least.memory
-        which = f"{design.resolution} px, {_bits(design.activation_bits)}, last layer alone"
+        width = f"width {design.backbone.width_mult:g}, " if len(self.space.backbones) > 1 else ""
+        which = f"{width}{design.resolution} px, {_bits(design.activation_bits)}, last layer alone"
         if least.fit.ram_excess_bytes > 0:
             problem = (
                 f"{format_size(self.limits.ram_bytes)} cannot hold any design of this space: the smallest needs "

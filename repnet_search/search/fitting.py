@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from repnet_search.memory.batch import Integers
 from repnet_search.memory.flash import TRAINED_COPIES
 from repnet_search.search.batch import Choices, SpaceMemory, SpaceSample
 from repnet_search.search.space import Choice
+from repnet_search.spec.table import get_table
 from repnet_search.spec.target import DeviceLimits
 
 FIRST_DRAW = 1 << 12
@@ -68,20 +70,23 @@ class FittingDesigns:
 
     def flash_bytes(self, sample: SpaceSample) -> Integers:
         """Returns what each design takes in flash."""
-        spec, table = self.memory.space.spec, self.memory.space.table
-        frozen = np.array(
-            [
-                [
-                    estimate_flash(table, activation_bits=bits, train_bias=bias, trained_elements=0).total_bytes
-                    for bias in spec.train_bias
-                ]
-                for bits in spec.activation_bits
-            ]
-        )
+        width = self.memory.width(sample.choices)
         bits, bias = (self.memory.column(sample.choices, name) for name in ("activation_bits", "train_bias"))
         trained = sample.memory.trainable_parameters + sample.memory.norm_state_elements
-        found: Integers = frozen[bits, bias] + trained * (FLOAT_BYTES * TRAINED_COPIES)
+        found: Integers = self._frozen_bytes[width, bits, bias] + trained * (FLOAT_BYTES * TRAINED_COPIES)
         return found
+
+    @cached_property
+    def _frozen_bytes(self) -> Integers:
+        """What the backbone takes in flash, by its width, its bits and whether its biases train."""
+        space = self.memory.space
+        bits_and_bias = [(bits, bias) for bits in space.spec.activation_bits for bias in space.spec.train_bias]
+        found = [
+            estimate_flash(table, activation_bits=bits, train_bias=bias, trained_elements=0).total_bytes
+            for table in map(get_table, space.backbones)
+            for bits, bias in bits_and_bias
+        ]
+        return np.array(found).reshape(len(space.backbones), len(space.spec.activation_bits), -1)
 
     def draw(
         self,

@@ -27,7 +27,7 @@ MOST_REST = 175
 
 PRIOR_WEIGHT = 1.0
 _SPREAD = 0.5
-_ORDERED = ("resolution", "image_pool", "readers", "depth", "width", "kernel", "groups", "pool")
+_ORDERED = ("width_mult", "resolution", "image_pool", "readers", "depth", "width", "kernel", "groups", "pool")
 
 
 class ParzenDensity:

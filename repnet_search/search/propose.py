@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from repnet_search.results.front import count_trained
+from repnet_search.results.front import count_trained, pareto_front, trained
 from repnet_search.results.record import Origin, Outcome, TrialRecord
 from repnet_search.search.batch import Choices
 from repnet_search.search.feasible import Candidate, FeasibleSpace
@@ -34,8 +34,9 @@ STARTUP_DESIGNS = 8
 STRATA = (0.75, 0.5, 0.6)
 STRATUM_EVERY = 4
 UNTRAINED_IN_A_ROW = 8
-EXACT_TRIES = 200
-"""So many suggestions are built and asked for their exact fit, one after another, until a new one fits."""
+BEST_REMEMBERED = 50
+LATEST_REMEMBERED = 250
+"""A bound on what the sampler learns from, so that a proposal takes as long after ten thousand trials as after 300."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,12 @@ class Proposer:
             waiting: whether its queue holds fixed proposals, which come first.
         """
         number = len(self.study.get_trials(deepcopy=False))
-        chosen = None if waiting else self._choose(records, (self.seed, number, self.worker))
-        if not waiting and chosen is None:
+        # Chosen even where the queue holds something: another worker may empty it before we ask.
+        chosen = self._choose(records, (self.seed, number, self.worker))
+        if chosen is None and not waiting:
             return None
-        self.study.sampler = _ChosenSampler(chosen.candidate.params if chosen is not None else {})
+        params = chosen.candidate.params if chosen is not None else self.feasible.smallest().params
+        self.study.sampler = _ChosenSampler(params)
         trial = self.study.ask(dict(self.feasible.space.distributions))
         if chosen is not None and trial.params == chosen.candidate.params:
             return Proposal(trial, chosen.candidate, chosen.origin, chosen.suggestion.seen, chosen.suggestion.over)
@@ -106,13 +109,16 @@ class Proposer:
         return Proposal(trial, self.feasible.candidate(dict(trial.params)), origin)
 
     def _choose(self, records: Sequence[TrialRecord], seed: Seed) -> _Choice | None:
+        known = {row.tobytes() for row in self._choices_of(records)}
         seen = {record.design_id for record in records}
         for origin, suggestion in self._suggestions(records, seed):
             if origin is Origin.SAMPLER and len(suggestion.cut) and self._shows_cut(records):
                 candidate = self._build(suggestion.cut[0])
                 if candidate.resolved.id not in seen:
                     return _Choice(candidate, origin, suggestion)
-            for choices in suggestion.fitting[:EXACT_TRIES]:
+            for choices in suggestion.fitting:
+                if choices.tobytes() in known:
+                    continue
                 candidate = self._build(choices)
                 if candidate.resolved.id not in seen and self.feasible.fits(candidate):
                     return _Choice(candidate, origin, suggestion)
@@ -126,10 +132,7 @@ class Proposer:
         yield Origin.SAMPLER, self.sampler.suggest(history, seed=seed)
         yield Origin.FEASIBLE, self.sampler.draw(seed=seed)
         if self.feasible.fitting.is_countable:
-            known = {row.tobytes() for row in history.choices}
-            listed = self.sampler.list_all(seed=self.seed)
-            left = [row for row in listed.fitting if row.tobytes() not in known]
-            yield Origin.FEASIBLE, listed._replace(fitting=np.array(left))
+            yield Origin.FEASIBLE, self.sampler.list_all(seed=self.seed)
 
     def _in_turn(
         self, records: Sequence[TrialRecord], history: History, seed: Seed
@@ -155,28 +158,26 @@ class Proposer:
         """Yields the designs next to the best ones within a limit, where there are any."""
         parents = _parents([record for record in records if record.ram_bytes <= limit_bytes])
         if parents:
-            rows = np.array([self._choices_of(record) for record in parents])
-            yield self.sampler.vary(rows, seed=seed, limit_bytes=limit_bytes)
+            yield self.sampler.vary(self._choices_of(parents), seed=seed, limit_bytes=limit_bytes)
 
     def _history(self, records: Sequence[TrialRecord]) -> History:
-        kept = [record for record in records if record.outcome in (Outcome.TRAINED, Outcome.RUNNING)]
-        empty = np.empty((0, len(self.feasible.space.distributions)), dtype=np.int16)
-        rows = [self._choices_of(record) for record in kept]
+        kept = _remembered(records)
         accuracies = [-np.inf if record.validation_accuracy is None else record.validation_accuracy for record in kept]
         return History(
-            np.array(rows) if rows else empty,
+            self._choices_of(kept),
             np.array(accuracies, dtype=np.float64),
             np.array([record.ram_bytes for record in kept], dtype=np.int64),
         )
 
-    def _choices_of(self, record: TrialRecord) -> Choices:
-        """Returns a trial's canonical choices."""
-        found = self._choices.get(record.number)
-        if found is None:
-            params = self.study.get_trials(deepcopy=False)[record.number].params
-            found = self.sampler.canonical(self.feasible.fitting.memory.choices(params)[None])[0]
-            self._choices[record.number] = found
-        return found
+    def _choices_of(self, records: Sequence[TrialRecord]) -> Choices:
+        """Returns the canonical choices of trials, a row each."""
+        memory = self.feasible.fitting.memory
+        new = [record.number for record in records if record.number not in self._choices]
+        trials = self.study.get_trials(deepcopy=False) if new else []
+        for number in new:
+            self._choices[number] = self.sampler.canonical(memory.choices(trials[number].params)[None])[0]
+        rows = [self._choices[record.number] for record in records]
+        return np.array(rows, dtype=np.int16).reshape(len(rows), len(memory.names))
 
     def _build(self, choices: Choices) -> Candidate:
         return self.feasible.candidate(self.feasible.fitting.memory.params(choices))
@@ -208,6 +209,15 @@ class _ChosenSampler(BaseSampler):
     ) -> Any:
         """Returns the chosen value of a parameter."""
         return self.params[param_name]
+
+
+def _remembered(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Returns what the sampler learns from: the front, the best and the latest of the trained, and what is in work."""
+    ended = trained(records)
+    best = sorted(ended, key=lambda record: -(record.validation_accuracy or 0.0))[:BEST_REMEMBERED]
+    running = [record for record in records if record.outcome is Outcome.RUNNING]
+    kept = {record.number: record for record in (*pareto_front(ended), *best, *ended[-LATEST_REMEMBERED:], *running)}
+    return [kept[number] for number in sorted(kept)]
 
 
 def _untrained_in_a_row(records: Sequence[TrialRecord]) -> int:

@@ -18,6 +18,7 @@ from repnet_search.results.front import best_under, count_since_front, count_tra
 from repnet_search.results.record import BASELINES, INTERRUPTED, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import RECORD_KEY, RecordReader, dump_record
+from repnet_search.search.cut_off import CutOff, settle_cut_off
 from repnet_search.search.feasible import Candidate, FeasibleSpace
 from repnet_search.search.propose import ORIGIN_KEY, Proposal, Proposer
 from repnet_search.search.trained import save_trained
@@ -82,7 +83,8 @@ class Search:
             if trained >= limits.trials and not any(origin in BASELINES for origin in waiting):
                 return
             if trained + busy >= limits.trials and not any(origin in BASELINES for origin in waiting):
-                time.sleep(WAIT_SECONDS)  # another worker trains the last ones, and may fail
+                time.sleep(WAIT_SECONDS)  # another worker trains the last ones, and may fail or be killed
+                settle_cut_off(self.study, reason=CutOff.WORKER_KILLED)
                 continue
             proposal = self.proposer.next(records, waiting=bool(waiting))
             if proposal is None:
@@ -90,7 +92,7 @@ class Search:
             if self._is_surplus(proposal, limits):
                 self.study.tell(proposal.trial, state=TrialState.FAIL)
                 continue
-            record = self._evaluate(proposal, records)
+            record = self._evaluate(proposal)
             listener(record)
             failures = failures + 1 if record.outcome is Outcome.FAILED else 0
             if failures == FAILURES_IN_A_ROW:
@@ -110,7 +112,7 @@ class Search:
         queued = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return [trial.user_attrs.get(ORIGIN_KEY, "") for trial in queued]
 
-    def _evaluate(self, proposal: Proposal, records: list[TrialRecord]) -> TrialRecord:
+    def _evaluate(self, proposal: Proposal) -> TrialRecord:
         """Returns the record of a proposal, told to Optuna."""
         candidate, trial = proposal.candidate, proposal.trial
         record = _record(proposal)
@@ -118,7 +120,9 @@ class Search:
             trial.set_constraint(name, excess)
         if not candidate.fit.fits:
             return self._tell(trial, replace(record, outcome=Outcome.OVER_BUDGET, reason=candidate.fit.problem))
-        known = next((r for r in records if r.design_id == record.design_id and r.outcome is Outcome.TRAINED), None)
+        trial.set_user_attr(RECORD_KEY, dump_record(record))
+        # Looked for behind our own record: of two workers that propose one design at once, one sees the other.
+        known = _find_same(record, self.reader.read())
         if known is not None:
             # The sampler hears the known value again; nothing is trained twice.
             reason = f"same design as trial {known.number}"
@@ -126,7 +130,6 @@ class Search:
                 record, outcome=Outcome.REPEATED, validation_accuracy=known.validation_accuracy, reason=reason
             )
             return self._tell(trial, repeated)
-        trial.set_user_attr(RECORD_KEY, dump_record(record))
         return self._tell(trial, self._train(candidate, record, trial))
 
     def _train(self, candidate: Candidate, record: TrialRecord, trial: optuna.Trial) -> TrialRecord:
@@ -152,11 +155,11 @@ class Search:
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord) -> TrialRecord:
         trial.set_user_attr(RECORD_KEY, dump_record(record))
-        if record.outcome in (Outcome.TRAINED, Outcome.REPEATED):
+        if record.validation_accuracy is not None:
             # Before Optuna is told, so that a kill in between leaves a trial that the next run finishes.
             save_best(self.study.study_name, self.settings, self.reader.read())
             self.study.tell(trial, record.validation_accuracy)
-        elif record.outcome is Outcome.OVER_BUDGET:
+        elif record.outcome in (Outcome.OVER_BUDGET, Outcome.REPEATED):
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
             self.study.tell(trial, state=TrialState.FAIL)
@@ -168,6 +171,14 @@ def save_best(study_name: str, settings: StudySpec, records: list[TrialRecord]) 
     best = best_under(records, budget_bytes=settings.available_bytes)
     if best is not None:
         save_text(study_folder(study_name) / "best.yaml", design_to_yaml(best.design))
+
+
+def _find_same(record: TrialRecord, records: list[TrialRecord]) -> TrialRecord | None:
+    """Returns the trial that has trained a design, or that began to earlier; None where there is none."""
+    same = [other for other in records if other.design_id == record.design_id and other.number != record.number]
+    trained = next((other for other in same if other.outcome is Outcome.TRAINED), None)
+    began = (other for other in same if other.outcome is Outcome.RUNNING and other.number < record.number)
+    return trained or next(began, None)
 
 
 def _describe(error: Exception) -> str:

@@ -34,17 +34,22 @@ _ONCE = ("kernel", "groups", "pool", "norm", "weight_standardisation")
 
 
 class SearchSpace:
-    """The parameters of a space on one backbone."""
+    """The parameters of a space on one backbone; where it comes in several widths, the width is one of them."""
 
-    def __init__(self, spec: SpaceSpec, backbone: BackboneSpec) -> None:
+    def __init__(self, spec: SpaceSpec, *backbones: BackboneSpec) -> None:
         """Prepares the parameters.
+
+        Args:
+            spec: the choices.
+            backbones: a backbone in one or several widths; they have the same blocks, with other channels.
 
         Raises:
             SpecError: a connector block that the backbone does not have, or that passes its input on unchanged.
         """
         self.spec = spec
-        self.backbone = backbone
-        self.table = get_table(backbone)
+        self.backbones = tuple(sorted(backbones, key=lambda backbone: backbone.width_mult))
+        # In a narrow width two stages may have the same channels, and be one: the finest division holds for all.
+        self.table = max(map(get_table, self.backbones), key=lambda table: len(table.stages))
         self.recipes = {_label(recipe): recipe for recipe in spec.recipe}
         self.stages = _stages(spec, self.table)
         self.distributions = {
@@ -54,6 +59,7 @@ class SearchSpace:
     def _choices(self) -> dict[str, list[Choice]]:
         spec = self.spec
         choices: dict[str, list[Choice]] = {
+            "width_mult": [value for width in self.widths for value in width.values()],
             "resolution": list(spec.resolution),
             "activation_bits": list(spec.activation_bits),
             "image_pool": list(spec.image_pool),
@@ -70,6 +76,18 @@ class SearchSpace:
         choices["train_bias"] = list(spec.train_bias)
         choices["recipe"] = list(self.recipes)
         return choices
+
+    @property
+    def widths(self) -> list[Params]:
+        """The widths of the backbone as parameters, the narrowest first; one alone is no parameter."""
+        if len(self.backbones) == 1:
+            return [{}]
+        return [{"width_mult": backbone.width_mult} for backbone in self.backbones]
+
+    def backbone_of(self, params: Mapping[str, object]) -> BackboneSpec:
+        """Returns the backbone in the width that a set of values means."""
+        width = params.get("width_mult", self.backbones[0].width_mult)
+        return next(backbone for backbone in self.backbones if backbone.width_mult == width)
 
     @cached_property
     def combinations(self) -> int:
@@ -106,7 +124,7 @@ class SearchSpace:
             exchange = Exchange.TO_REPNET if reads_only else _written(params["write"])
             connectors.append(self._connector(params, block, exchange))
         design = Design(
-            backbone=self.backbone,
+            backbone=self.backbone_of(params),
             resolution=_int(params["resolution"]),
             activation_bits=8 if params["activation_bits"] == 8 else 32,
             image_pool=params["image_pool"],  # type: ignore[arg-type]  # one of the choices that SpaceSpec checked
@@ -123,10 +141,11 @@ class SearchSpace:
         return Connector.model_validate({"after_block": block, "exchange": exchange, **fields})
 
     def last_layer(self) -> list[Params]:
-        """Returns the last layer alone, with every resolution and recipe of the space."""
+        """Returns the last layer alone, with every width, resolution and recipe of the space."""
         base = self._first_choices()
         return [
-            base | {"resolution": resolution, "recipe": recipe}
+            base | width | {"resolution": resolution, "recipe": recipe}
+            for width in self.widths
             for resolution in self.spec.resolution
             for recipe in self.recipes
         ]
@@ -134,8 +153,8 @@ class SearchSpace:
     def paper(self) -> list[Params]:
         """Returns the paper's preset, as near as the space has it, scaled down step by step.
 
-        Its width is halved until the least of the space, then its earliest connectors are dropped; and that at every
-        resolution from the largest down, with every recipe.
+        Its modules' width is halved until the least of the space, then its earliest connectors are dropped; and that at
+        every resolution from the largest down, on the backbone in every width from the widest down, with every recipe.
         """
         base = self._first_choices() | {
             "write": "block_input" if "block_input" in self.spec.write else self.spec.write[0],
@@ -148,8 +167,9 @@ class SearchSpace:
         depth = _nearest(1, self.spec.module.depth)
         base |= {"early_depth": depth, "late_depth": depth}
         return [
-            base | shape | {"resolution": resolution, "recipe": recipe}
+            base | shape | width | {"resolution": resolution, "recipe": recipe}
             for resolution in sorted(self.spec.resolution, reverse=True)
+            for width in reversed(self.widths)
             for shape in self._paper_shapes()
             for recipe in self.recipes
         ]

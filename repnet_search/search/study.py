@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
 
 from repnet_search.errors import StudyError
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import SETTINGS_KEY, read_settings
+from repnet_search.search.cut_off import CutOff, MarkedStudy, settle_cut_off
 from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.lock import hold_study
 from repnet_search.search.propose import enqueue_starts
@@ -24,7 +25,8 @@ STARTED_KEY = "repnet_starts_queued"
 def open_study(name: str, storage: BaseStorage, settings: StudySpec, feasible: FeasibleSpace) -> Iterator[optuna.Study]:
     """Yields a study that is new or has these very settings, its starts queued; others see that it is being run.
 
-    Trials that an earlier run was cut off in are recorded as failed, unless another run is alive on the study.
+    Trials that an earlier run was cut off in are recorded as failed and their designs queued again, unless another run
+    is alive on the study; so are those of this run where an error or an interrupt ends it.
 
     Raises:
         StudyError: a study of this name has other settings, or the storage or the folder cannot be written.
@@ -33,25 +35,37 @@ def open_study(name: str, storage: BaseStorage, settings: StudySpec, feasible: F
     folder = study_folder(name)
     try:
         (folder / "weights").mkdir(parents=True, exist_ok=True)
-        study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+        optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+        study = MarkedStudy(name, storage)
         if SETTINGS_KEY in study.user_attrs or study.get_trials(deepcopy=False):
             _refuse_to_mix(study, settings)
         else:
             study.set_user_attr(SETTINGS_KEY, settings.model_dump(mode="json"))
         with hold_study(folder) as alone:
-            if alone:
-                for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    study.tell(trial.number, state=TrialState.FAIL)
+            settle_cut_off(study, reason=CutOff.RUN_KILLED, alone=alone)
             if not study.user_attrs.get(STARTED_KEY):
                 # Marked only when all are queued: a run that was killed in between is made whole by the next.
                 enqueue_starts(study, feasible, seed=settings.training.seed)
                 study.set_user_attr(STARTED_KEY, True)
-            yield study
+            try:
+                yield study
+            except (Exception, KeyboardInterrupt) as error:
+                _settle_own(name, storage, interrupted=isinstance(error, KeyboardInterrupt))
+                raise
     except OSError as error:
         raise StudyError(
             f"Studies are written to {folder.parent}, which is not possible here ({error.strerror}); change to a "
             "folder that you can write, or make room."
         ) from error
+
+
+def _settle_own(name: str, storage: BaseStorage, *, interrupted: bool) -> None:
+    """Ends the trials of this run, whose workers have ended.
+
+    The storage is read again from its beginning: what it holds in memory is wrong where the interrupt hit its reading.
+    """
+    reason = CutOff.INTERRUPTED if interrupted else CutOff.RUN_KILLED
+    settle_cut_off(MarkedStudy(name, copy.copy(storage)), reason=reason, ending=True)
 
 
 def _refuse_to_mix(study: optuna.Study, settings: StudySpec) -> None:

@@ -57,7 +57,6 @@ def measure_test_accuracies(study: optuna.Study, records: Iterable[TrialRecord],
     for record in records:
         if record.design_id not in tested:
             model = load_trained(record, task, study_name=study.study_name)
-            resolution = record.design.resolution
-            tested[record.design_id] = measure_test_accuracy(model, task, resolution=resolution, metric=metric)
+            tested[record.design_id] = measure_test_accuracy(model, record.design, task, metric=metric)
             study.set_user_attr(TESTED_KEY, tested)
     return tested

@@ -1,34 +1,46 @@
 """Worker processes on one study: each proposes, trains and records; the parent watches.
 
-Workers ignore Ctrl-C, which a terminal sends to all; the parent asks them to stop, and each then records its running
-trial as failed.
+Workers never see Ctrl-C, which a terminal sends to all; the parent asks them to stop, and each then records its running
+trial as failed. One that is killed is replaced, its design tried again. Workers whose parent is killed end themselves.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.queues import SimpleQueue
 from types import FrameType
 
 import optuna
 
 from repnet_search.errors import RepnetSearchError, describe_os_error
 from repnet_search.results.record import Outcome
-from repnet_search.results.storage import load_optuna_study, open_storage
+from repnet_search.results.storage import open_storage, study_folder
 from repnet_search.results.study import RecordReader
+from repnet_search.search.cut_off import CutOff, MarkedStudy, settle_cut_off
 from repnet_search.search.feasible import FeasibleSpace
-from repnet_search.search.run import Limits, Listener, Search
+from repnet_search.search.lock import hold_study
+from repnet_search.search.run import Limits, Listener, Search, save_best
 from repnet_search.search.space import SearchSpace
 from repnet_search.spec.study import StudySpec
 from repnet_search.training.task import TaskOptions, load_task
 
 POLL_SECONDS = 0.2
+SETTLE_SECONDS = 5.0
 STOP_SECONDS = 20.0
+REPLACEMENTS = 5
+"""Killed workers that one run replaces: where more are killed, the next would be as well."""
+
+_FAILED_CODE = 1
+_STOPPED_CODE = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,86 +54,191 @@ class Job:
     limits: Limits
 
 
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """A process, and where it says why it gave up."""
+
+    index: int
+    process: BaseProcess
+    complaint: Connection
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it ended without having finished."""
+        return self.process.exitcode not in (None, 0)
+
+
 def run_workers(job: Job, study: optuna.Study, *, count: int, listener: Listener) -> None:
     """Runs worker processes until a limit is reached, telling the listener of each trial that ends.
 
     Raises:
-        RepnetSearchError: a worker gave up; the others were stopped.
+        RepnetSearchError: a worker gave up, or too many were killed; the others were stopped.
         KeyboardInterrupt: passed on, after all workers have stopped.
     """
-    context = multiprocessing.get_context("spawn")
-    complaints: SimpleQueue[str] = context.SimpleQueue()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    team = _Team(job)
     try:
-        workers = [context.Process(target=_work, args=(job, index, complaints)) for index in range(1, count + 1)]
-        for worker in workers:
-            worker.start()
+        for index in range(1, count + 1):
+            team.start(index)
+        _watch(team, study, listener)
     finally:
-        signal.signal(signal.SIGINT, before)
-    try:
-        _watch(workers, study, listener)
-    finally:
-        _stop(workers)
-    if not complaints.empty():
-        raise RepnetSearchError(complaints.get())
-    if any(worker.exitcode for worker in workers):
-        raise RepnetSearchError(
-            "A worker process was killed, perhaps for memory; what was finished is kept, and the same command goes on. "
-            "Use --workers 1 to need less memory."
-        )
+        team.stop()
+    # Two workers may have finished at once, and the one with the older view have written last.
+    save_best(job.study_name, job.settings, RecordReader(study).read())
 
 
-def _watch(workers: Sequence[BaseProcess], study: optuna.Study, listener: Listener) -> None:
-    """Tells the listener of new records until all workers have ended, or one has failed."""
+class _Team:
+    """The worker processes of a run."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.workers: list[_Worker] = []
+        self.killed = 0
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a worker is alive."""
+        return any(worker.process.is_alive() for worker in self.workers)
+
+    def start(self, index: int) -> None:
+        """Starts a worker; its index decides what it proposes."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(self.job, index, theirs))
+        with _held_interrupt():
+            process.start()
+        theirs.close()
+        self.workers.append(_Worker(index, process, ours))
+
+    def replace(self, lost: list[_Worker]) -> None:
+        """Starts others in the place of workers that were killed.
+
+        Raises:
+            RepnetSearchError: a worker gave up by itself, or too many were killed.
+        """
+        for worker in lost:
+            self.workers.remove(worker)
+            complaint = _read_complaint(worker)
+            if complaint:
+                raise RepnetSearchError(complaint)
+            self.killed += 1
+            if self.killed > REPLACEMENTS:
+                raise RepnetSearchError(
+                    f"Workers were killed {self.killed} times (the last by {_cause(worker)}), perhaps for memory; what "
+                    "was finished is kept, and the same command goes on. Use fewer --workers to need less memory."
+                )
+            self.start(worker.index)
+
+    def stop(self) -> None:
+        """Asks the workers to stop, and kills those that do not within STOP_SECONDS or until a second interrupt."""
+        processes = [worker.process for worker in self.workers]
+        try:
+            for process in processes:
+                process.terminate()
+            deadline = time.monotonic() + STOP_SECONDS
+            for process in processes:
+                process.join(max(0.0, deadline - time.monotonic()))
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+
+
+def _watch(team: _Team, study: optuna.Study, listener: Listener) -> None:
+    """Tells the listener of new records until all workers have ended, replacing those that are killed."""
     reader = RecordReader(study)
     told = {record.number for record in reader.read() if record.outcome is not Outcome.RUNNING}
-    running = True
-    while running:
+    settled = time.monotonic()
+    while True:
         # Asked before reading, so that the last records are not missed.
-        running = any(worker.is_alive() for worker in workers) and not any(worker.exitcode for worker in workers)
+        is_working = team.is_working
+        lost = [worker for worker in team.workers if worker.is_lost]
+        # Now and then without a loss too: of another run on the study nobody may be left.
+        if lost or time.monotonic() > settled + SETTLE_SECONDS:
+            failed = any(worker.process.exitcode == _FAILED_CODE for worker in lost)
+            settle_cut_off(study, reason=CutOff.WORKER_FAILED if failed else CutOff.WORKER_KILLED)
+            settled = time.monotonic()
         for record in reader.read():
             if record.outcome is not Outcome.RUNNING and record.number not in told:
                 told.add(record.number)
                 listener(record)
-        if running:
-            time.sleep(POLL_SECONDS)
+        team.replace(lost)
+        if not is_working and not lost:
+            return
+        time.sleep(POLL_SECONDS)
 
 
-def _stop(workers: Sequence[BaseProcess]) -> None:
-    for worker in workers:
-        if worker.is_alive():
-            worker.terminate()
-    deadline = time.monotonic() + STOP_SECONDS
-    for worker in workers:
-        worker.join(max(0.0, deadline - time.monotonic()))
-        if worker.is_alive():
-            worker.kill()
-            worker.join()
-
-
-def _work(job: Job, index: int, complaints: SimpleQueue[str]) -> None:
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        settings = job.settings
-        task = load_task(job.options, settings.backbone)
-        feasible = FeasibleSpace(
-            SearchSpace(settings.space, settings.backbone),
-            limits=settings.limits,
-            classes=task.classes,
-            schedule=settings.schedule,
-        )
-        study = load_optuna_study(job.study_name, open_storage(job.storage))
-        Search(study, settings, task, feasible, worker=index).run(job.limits, listener=lambda _: None)
-    except KeyboardInterrupt:
+@contextmanager
+def _held_interrupt() -> Iterator[None]:
+    """Holds Ctrl-C back from us and, for good, from a process that is started meanwhile."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
         return
+    resource_tracker.ensure_running()  # lifts the mask where it has to start first
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _read_complaint(worker: _Worker) -> str:
+    """Returns why a worker that has ended gave up, "" where it said nothing."""
+    try:
+        complaint: str = worker.complaint.recv()
+    except (EOFError, OSError):  # killed while it spoke
+        return ""
+    return complaint
+
+
+def _cause(worker: _Worker) -> str:
+    code = worker.process.exitcode or 0
+    return signal.Signals(-code).name if code < 0 else f"an end with code {code}"
+
+
+def _work(job: Job, index: int, complaint: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        signal.signal(signal.SIGTERM, _interrupt)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with hold_study(study_folder(job.study_name)):
+            _create_search(job, index).run(job.limits, listener=lambda _: None)
+    except KeyboardInterrupt:
+        raise SystemExit(_STOPPED_CODE) from None
     except RepnetSearchError as error:
-        complaints.put(str(error))
-        raise SystemExit(1) from None
+        complaint.send(str(error))
+        raise SystemExit(_FAILED_CODE) from None
     except OSError as error:
-        complaints.put(describe_os_error(error))
-        raise SystemExit(1) from None
+        complaint.send(describe_os_error(error))
+        raise SystemExit(_FAILED_CODE) from None
+    except Exception as error:
+        complaint.send(f"A worker failed: {type(error).__name__}: {error}. What was finished is kept.")
+        raise  # with _FAILED_CODE; its traceback goes to stderr
+
+
+def _create_search(job: Job, index: int) -> Search:
+    settings = job.settings
+    task = load_task(job.options, *settings.backbones)
+    feasible = FeasibleSpace(
+        SearchSpace(settings.space, *settings.backbones),
+        limits=settings.limits,
+        classes=task.classes,
+        schedule=settings.schedule,
+    )
+    study = MarkedStudy(job.study_name, open_storage(job.storage))
+    return Search(study, settings, task, feasible, worker=index)
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what the first cuts off is being recorded
     raise KeyboardInterrupt
+
+
+def _end_with_parent() -> None:
+    """Waits until the parent has ended, however it did; then ends this process, its running trial recorded."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_SECONDS)
+        os._exit(_STOPPED_CODE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
@@ -12,7 +13,7 @@ from repnet_search.boards import Region, get_board
 from repnet_search.spec.design import BackboneSpec, SpecModel
 from repnet_search.spec.space import SpaceSpec
 from repnet_search.spec.target import DeviceLimits, Schedule
-from repnet_search.spec.training import Metric, TrainingSpec
+from repnet_search.spec.training import FeatureType, Metric, TrainingSpec
 
 _NAMELESS = ("flash_bytes", "board")
 """Settings that the digest leaves out where they are not set: such studies keep the names that they had before.
@@ -38,6 +39,12 @@ class WeightsSpec(SpecModel):
     input_range: str
 
 
+class WidthSpec(WeightsSpec):
+    """The weights of another width of the backbone."""
+
+    width_mult: float
+
+
 class Sampler(StrEnum):
     """What proposes designs, once the starts are trained."""
 
@@ -59,7 +66,10 @@ class SearchSpec(SpecModel):
 
 
 class StudySpec(SpecModel):
-    """The resolved settings of a study: everything that its results depend on."""
+    """The resolved settings of a study: everything that its results depend on.
+
+    Where the backbone's width is searched too, `backbone` and `weights` are the narrowest, `wider` the others.
+    """
 
     budget_bytes: int = Field(ge=1)
     reserve_bytes: int = Field(default=0, ge=0)
@@ -68,6 +78,7 @@ class StudySpec(SpecModel):
     schedule: Schedule = Field(default=Schedule.LAYER, strict=False)
     backbone: BackboneSpec
     weights: WeightsSpec
+    wider: Annotated[tuple[WidthSpec, ...], Field(strict=False)] = ()
     data: DataSpec
     space: SpaceSpec
     training: TrainingSpec
@@ -77,6 +88,17 @@ class StudySpec(SpecModel):
     def available_bytes(self) -> int:
         """What a design may take: the budget less the reserve."""
         return self.budget_bytes - self.reserve_bytes
+
+    @property
+    def all_weights(self) -> dict[BackboneSpec, WeightsSpec]:
+        """The weights of the backbone in each of its widths, the narrowest first."""
+        others = {self.backbone.model_copy(update={"width_mult": item.width_mult}): item for item in self.wider}
+        return {self.backbone: self.weights} | others
+
+    @property
+    def backbones(self) -> tuple[BackboneSpec, ...]:
+        """The backbone in each of its widths, the narrowest first."""
+        return tuple(self.all_weights)
 
     @property
     def limits(self) -> DeviceLimits:
@@ -96,6 +118,10 @@ class StudySpec(SpecModel):
         values = self.model_dump(mode="json")
         if self.training.metric is Metric.ACCURACY:
             del values["training"]["metric"]
+        if self.training.feature_cache_type is FeatureType.FP32:
+            del values["training"]["feature_cache_type"]
+        if not self.wider:
+            del values["wider"]
         if self.search == SearchSpec():
             del values["search"]
         set_values = {name: value for name, value in values.items() if value is not None or name not in _NAMELESS}
@@ -103,5 +129,6 @@ class StudySpec(SpecModel):
         return hashlib.sha256(text.encode()).hexdigest()[:6]
 
     def differences(self, other: StudySpec) -> list[str]:
-        """Returns the names of the settings in which two studies differ."""
-        return [name for name in type(self).model_fields if getattr(self, name) != getattr(other, name)]
+        """Returns the names of the settings in which two studies differ; those of another width are weights too."""
+        names = (name for name in type(self).model_fields if getattr(self, name) != getattr(other, name))
+        return list(dict.fromkeys("weights" if name == "wider" else name for name in names))

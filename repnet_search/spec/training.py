@@ -26,6 +26,14 @@ class Metric(StrEnum):
         return images if self is Metric.ACCURACY else f"{images} (balanced)"
 
 
+class FeatureType(StrEnum):
+    """How frozen features of an fp32 backbone are kept; those of an int8 one are kept exactly in any case."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    UINT8 = "uint8"
+
+
 class TrainingSpec(SpecModel):
     """Proxy training: epochs over the training images' views, cosine schedule to 0; the recipe is the design's."""
 
@@ -33,3 +41,4 @@ class TrainingSpec(SpecModel):
     views: Annotated[int, Field(ge=1, le=64)] = 8
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     metric: Metric = Field(default=Metric.ACCURACY, strict=False)
+    feature_cache_type: FeatureType = Field(default=FeatureType.FP32, strict=False)

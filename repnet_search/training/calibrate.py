@@ -23,6 +23,7 @@ def get_calibration(resolved: ResolvedDesign, task: Task) -> Calibration | None:
     if calibration is None:
         images = task.source.load(Split.TRAIN, resolution=design.resolution).images
         chosen = torch.linspace(0, len(images) - 1, min(CALIBRATION_IMAGES, len(images))).round().long()
-        normalised = task.weights.input_range.normalise(images[chosen].to(task.device))
-        calibration = task.calibrations[key] = calibrate(resolved.table, task.weights.tensors, normalised)
+        weights = task.weights_of(design.backbone)
+        normalised = weights.input_range.normalise(images[chosen].to(task.device))
+        calibration = task.calibrations[key] = calibrate(resolved.table, weights.tensors, normalised)
     return calibration

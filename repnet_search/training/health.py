@@ -29,6 +29,8 @@ from repnet_search.backbones import Activation, BlockTable
 from repnet_search.data import Split
 from repnet_search.errors import WeightsError
 from repnet_search.models.backbone import FrozenBackbone, FrozenBlock
+from repnet_search.spec.design import BackboneSpec
+from repnet_search.spec.table import get_table
 from repnet_search.training.task import Task
 
 MOST_CLAMPED = 0.15
@@ -179,36 +181,37 @@ class FeatureHealth:
         )
 
 
-def check_features(task: Task, table: BlockTable, *, resolution: int) -> FeatureHealth:
-    """Returns how a task's backbone does on some of its training images.
+def check_features(task: Task, backbone: BackboneSpec, *, resolution: int) -> FeatureHealth:
+    """Returns how one of a task's backbones does on some of its training images.
 
     Raises:
         WeightsError: nothing can be learnt from its features.
         DataError: an image cannot be decoded.
     """
     images = task.source.load(Split.TRAIN, resolution=resolution).images
-    count = min(MOST_IMAGES, max(LEAST_IMAGES, MOST_MACS // table.count_macs(resolution)), len(images))
+    count = min(MOST_IMAGES, max(LEAST_IMAGES, MOST_MACS // get_table(backbone).count_macs(resolution)), len(images))
     # Spread evenly, so that every class has its part.
     chosen = images[torch.linspace(0, len(images) - 1, count).round().long()]
-    health = measure_health(task, table, chosen)
+    health = measure_health(task, backbone, chosen)
     if health.error:
         raise WeightsError(health.error)
     return health
 
 
-def measure_health(task: Task, table: BlockTable, images: Tensor) -> FeatureHealth:
-    """Returns how a task's backbone does on images, uint8 of N 3 H W."""
-    backbone = FrozenBackbone(table, task.weights.tensors).to(task.device).eval()
-    watches = tuple(_watch(backbone, table))
+def measure_health(task: Task, backbone: BackboneSpec, images: Tensor) -> FeatureHealth:
+    """Returns how one of a task's backbones does on images, uint8 of N 3 H W."""
+    table, weights = get_table(backbone), task.weights_of(backbone)
+    frozen = FrozenBackbone(table, weights.tensors).to(task.device).eval()
+    watches = tuple(_watch(frozen, table))
     pooled = []
     with torch.inference_mode():
         for batch in images.split(_BATCH):
-            out = backbone(task.weights.input_range.normalise(batch.to(task.device)))
+            out = frozen(weights.input_range.normalise(batch.to(task.device)))
             pooled.append(out.mean((2, 3), dtype=torch.float64))
     differ = bool((images != images[:1]).any())
     return FeatureHealth(
-        weights=task.weights.name,
-        input_range=task.weights.input_range.text,
+        weights=weights.name,
+        input_range=weights.input_range.text,
         images=len(images),
         places=tuple(watch.place(images_differ=differ) for watch in watches),
         variation=_variation(torch.cat(pooled)) if differ else math.nan,

@@ -21,5 +21,6 @@ def check_room(needed_bytes: int, *, what: str) -> None:
     if free_bytes is not None and needed_bytes > free_bytes:
         raise DataError(
             f"{what} must fit into memory, but need {format_size(needed_bytes)}, of which {format_size(free_bytes)} "
-            f"are free; use fewer images with --proxy-images, fewer --views, or a smaller --resolution."
+            f"are free; use a larger --feature-cache on disk, fewer images with --proxy-images, fewer --views, or a "
+            f"smaller --resolution."
         )

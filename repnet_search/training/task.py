@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,27 +10,44 @@ import torch
 
 from repnet_search.data import DataSource, create_source
 from repnet_search.data.decoded_cache import DEFAULT_LIMIT_BYTES
-from repnet_search.errors import UsageError
+from repnet_search.errors import UsageError, WeightsError
 from repnet_search.models.calibration import Calibration
-from repnet_search.models.weights import BackboneWeights, load_weights
+from repnet_search.models.weight_shapes import describe_backbone
+from repnet_search.models.weights import BackboneWeights
+from repnet_search.models.widths import load_widths
 from repnet_search.spec.design import BackboneSpec
-from repnet_search.training.cache import PrefixCache
+from repnet_search.training.cache import DEFAULT_LIMIT_BYTES as DEFAULT_FEATURE_BYTES
+from repnet_search.training.cache import FeatureCache, create_feature_cache
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Weights, images and device; frozen features are kept in its cache, and the calibration of each resolution."""
+    """Weights of each width of a backbone, images and device; frozen features and calibrations are kept in it."""
 
-    weights: BackboneWeights
+    weights: Mapping[BackboneSpec, BackboneWeights]
     source: DataSource
     device: torch.device
-    cache: PrefixCache = field(default_factory=PrefixCache)
+    cache: FeatureCache = field(default_factory=FeatureCache)
     calibrations: dict[tuple[BackboneSpec, int], Calibration] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
         """Outputs of the head."""
         return len(self.source.classes)
+
+    def weights_of(self, backbone: BackboneSpec) -> BackboneWeights:
+        """Returns the weights of a backbone.
+
+        Raises:
+            WeightsError: they are not among those that were loaded.
+        """
+        if backbone not in self.weights:
+            known = " and ".join(map(describe_backbone, self.weights))
+            raise WeightsError(
+                f"The weights are those of {known}, but a design is on {describe_backbone(backbone)}; give its weights "
+                "with --weights FILE.safetensors."
+            )
+        return self.weights[backbone]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +57,22 @@ class TaskOptions:
     data: Path | None = None
     proxy_images: int | None = None
     skip_broken: bool = False
-    weights: Path | None = None
+    weights: tuple[Path, ...] = ()
     input_range: str | None = None
     accelerator: str = "auto"
     data_root: Path | None = None
     download: bool = False
     data_cache_bytes: int = DEFAULT_LIMIT_BYTES
+    feature_cache_bytes: int = DEFAULT_FEATURE_BYTES
 
 
-def load_task(options: TaskOptions, backbone: BackboneSpec) -> Task:
-    """Returns weights, images and device.
+def load_task(options: TaskOptions, *backbones: BackboneSpec) -> Task:
+    """Returns the weights of backbones, each from the file that fits it, images and device.
 
     Raises:
         WeightsError, DataError, UsageError: the weights, the images or the accelerator cannot be used.
     """
-    weights = load_weights(backbone, path=options.weights, input_range=options.input_range)
+    weights = load_widths(backbones, paths=options.weights, input_range=options.input_range)
     source = create_source(
         options.data,
         proxy_images=options.proxy_images,
@@ -62,7 +81,8 @@ def load_task(options: TaskOptions, backbone: BackboneSpec) -> Task:
         download=options.download,
         cache_bytes=options.data_cache_bytes,
     )
-    return Task(weights, source, select_device(options.accelerator))
+    cache = create_feature_cache(limit_bytes=options.feature_cache_bytes)
+    return Task(weights, source, select_device(options.accelerator), cache)
 
 
 def select_device(accelerator: str) -> torch.device:

@@ -20,24 +20,50 @@ _SHIFT = 0.08
 _CHUNK = 256
 
 
-def create_views(images: ImageSet, *, views: int, seed: int) -> ImageSet:
-    """Returns `views` times as many images (views·N, 3, H, W) uint8: the originals first, then their copies.
+class Views:
+    """Views by row number: the originals first, then their copies; each is made when it is asked for."""
 
-    Args:
-        images: N images with their labels.
-        views: how many of each, the original included.
-        seed: of the turns (at most 10 degrees), scales (10 %) and shifts (8 % of the side).
-    """
+    def __init__(self, images: ImageSet, *, views: int, seed: int) -> None:
+        """Draws the copies' turns, scales and shifts.
+
+        Args:
+            images: N images with their labels, perhaps mapped from a file larger than memory.
+            views: how many of each, the original included.
+            seed: of the turns (at most 10 degrees), scales (10 %) and shifts (8 % of the side).
+        """
+        random = torch.Generator().manual_seed(seed)
+        self._images = images.images
+        self._grids = [_random_affine(len(images), random) for _ in range(views - 1)]
+        self.labels = images.labels.repeat(views)
+
+    def __len__(self) -> int:
+        """Returns the number of views of all images, views·N."""
+        return len(self.labels)
+
+    @property
+    def originals(self) -> Tensor | None:
+        """Returns all views where they are the images themselves, uint8 of N 3 H W, else None."""
+        return None if self._grids else self._images
+
+    def load(self, start: int, stop: int) -> Tensor:
+        """Returns the views from `start` to before `stop`, uint8 of (stop − start, 3, H, W)."""
+        parts = []
+        while start < stop:
+            view, first = divmod(start, len(self._images))
+            last = min(first + stop - start, len(self._images))
+            part = self._images[first:last]
+            parts.append(_warp(part, self._grids[view - 1][first:last]) if view else part)
+            start += last - first
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def create_views(images: ImageSet, *, views: int, seed: int) -> ImageSet:
+    """Returns `views` times as many images (views·N, 3, H, W) uint8, all in memory; see `Views`."""
     if views == 1:
         return images  # perhaps mapped from a file larger than memory
-    random = torch.Generator().manual_seed(seed)
-    copies = [images.images]
-    for _ in range(views - 1):
-        grid = _random_affine(len(images), random)
-        copies += [
-            _warp(part, matrix) for part, matrix in zip(images.images.split(_CHUNK), grid.split(_CHUNK), strict=True)
-        ]
-    return ImageSet(torch.cat(copies), images.labels.repeat(views))
+    made = Views(images, views=views, seed=seed)
+    parts = [made.load(start, min(start + _CHUNK, len(made))) for start in range(0, len(made), _CHUNK)]
+    return ImageSet(torch.cat(parts), made.labels)
 
 
 def _random_affine(count: int, random: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ from repnet_search.export.bundle import load_model, save_bundle
 from repnet_search.export.evaluate import evaluate_bundle
 from repnet_search.memory import estimate_memory
 from repnet_search.models.repnet import RepNet
-from repnet_search.spec import Connector, Design, Optimizer, Recipe, ResolvedDesign, resolve
+from repnet_search.spec import BackboneSpec, Connector, Design, Optimizer, Recipe, ResolvedDesign, resolve
 from repnet_search.spec.training import TrainingSpec
 from repnet_search.training.proxy import measure_test_accuracy, train_design
 from repnet_search.training.task import Task
@@ -44,7 +44,7 @@ def test_the_three_lines_of_the_readme_load_it(
     assert resolve(design).id == trained[0].id
     images = task.source.load(Split.VALIDATION, resolution=48).images[:4]
     with torch.no_grad():
-        expected = trained[1].eval()(task.weights.input_range.normalise(images))
+        expected = trained[1].eval()(task.weights_of(BackboneSpec()).input_range.normalise(images))
         torch.testing.assert_close(model(images), expected)
     assert model.labels == task.source.classes
     assert "repnet_search.load_model" in (folder / "README.md").read_text()
@@ -112,7 +112,7 @@ def test_evaluation_counts_as_the_training_does(
     model = load_model(save(tmp_path / "out", trained, task))
     result = evaluate_bundle(model, task.source, splits=(Split.TEST,))
     assert result.images == 1297
-    assert result.accuracy == pytest.approx(measure_test_accuracy(trained[1], task, resolution=48))
+    assert result.accuracy == pytest.approx(measure_test_accuracy(trained[1], trained[0].design, task))
     assert (
         result.confusion.sum(dim=1).tolist()
         == torch.bincount(task.source.load(Split.TEST, resolution=32).labels).tolist()
@@ -138,7 +138,7 @@ def test_an_int8_bundle_computes_what_was_trained(tmp_path: Path, task: Task) ->
     images = task.source.load(Split.VALIDATION, resolution=32).images[:16]
     loaded = load_model(tmp_path / "out")
     with torch.no_grad():
-        expected = model.eval()(task.weights.input_range.normalise(images))
+        expected = model.eval()(task.weights_of(BackboneSpec()).input_range.normalise(images))
         assert torch.equal(loaded(images), expected)
     (tmp_path / "out" / "calibration.json").write_text("[1]")
     with pytest.raises(SpecError, match=r"calibration.json in the bundle .* cannot be read"):

@@ -24,7 +24,7 @@ STATE = {"parameters", "norm state", "optimizer state", "accumulated gradients"}
 @pytest.mark.parametrize("seed", range(4))
 def test_random_designs_measure_what_is_estimated(seed: int, task: Task) -> None:
     resolved = random_resolved(Random(seed), resolutions=(32, 48))
-    result = verify_design(resolved, task.weights, classes=10, batch=1 + seed % 2, seed=seed)
+    result = verify_design(resolved, task.weights_of(BackboneSpec()), classes=10, batch=1 + seed % 2, seed=seed)
     assert result.passed, result
     assert set(result.executions) == set(Schedule)
 
@@ -39,7 +39,8 @@ def test_the_paper_placement_on_proxylessnas_is_verified() -> None:
 def test_state_and_accumulated_gradients_are_measured(task: Task) -> None:
     recipe = Recipe(optimizer=Optimizer.ADAM, accumulate=4)
     resolved = resolve(Design(connectors=(Connector(after_block=17),), recipe=recipe))
-    terms = {term.name: term for term in verify_design(resolved, task.weights, classes=10, batch=1, seed=0).terms}
+    result = verify_design(resolved, task.weights_of(BackboneSpec()), classes=10, batch=1, seed=0)
+    terms = {term.name: term for term in result.terms}
     parameters = terms["parameters"].measured
     assert terms["optimizer state"].measured == 2 * parameters
     assert terms["accumulated gradients"].measured == parameters
@@ -48,7 +49,7 @@ def test_state_and_accumulated_gradients_are_measured(task: Task) -> None:
 def test_an_int8_design_is_verified_inside_its_arena_alone(task: Task) -> None:
     recipe = Recipe(optimizer=Optimizer.MOMENTUM, accumulate=2)
     design = six_connectors().model_copy(update={"activation_bits": 8, "resolution": 32, "recipe": recipe})
-    result = verify_design(resolve(design), task.weights, classes=10, batch=1, seed=0)
+    result = verify_design(resolve(design), task.weights_of(BackboneSpec()), classes=10, batch=1, seed=0)
     assert result.passed, result
     assert result.lean is None
     terms = {term.name: term for term in result.terms}

@@ -16,7 +16,7 @@ from repnet_search.measure.kept import measure_kept_bytes
 from repnet_search.memory import count_kept_bytes
 from repnet_search.memory.eager import EAGER_RULES
 from repnet_search.models.repnet import RepNet
-from repnet_search.spec import Norm, resolve
+from repnet_search.spec import BackboneSpec, Norm, resolve
 from repnet_search.training.task import Task
 from tests.designs import random_resolved, six_connectors
 
@@ -30,7 +30,7 @@ def test_kept_bytes_equal_what_hooks_measure(seed: int, task: Task) -> None:
     resolved = random_resolved(random, norms=ALL_NORMS)
     batch = random.choice([2, 3, 4])
     counted = count_kept_bytes(build_graph(resolved, classes=10, batch=batch))
-    model = RepNet(resolved, task.weights.tensors, classes=10)
+    model = RepNet(resolved, task.weights_of(BackboneSpec()).tensors, classes=10)
     size = resolved.design.resolution
     measured = measure_kept_bytes(model, torch.randn(batch, 3, size, size), torch.arange(batch))
     assert counted == measured

@@ -22,7 +22,7 @@ ALL_NORMS = (Norm.GROUP, Norm.LAYER, Norm.NONE, Norm.BATCH)
 
 def create(resolved: ResolvedDesign, task: Task, *, seed: int = 0) -> RepNet:
     torch.manual_seed(seed)
-    return RepNet(resolved, task.weights.tensors, classes=10)
+    return RepNet(resolved, task.weights_of(BackboneSpec()).tensors, classes=10)
 
 
 def images(resolved: ResolvedDesign, count: int = 2) -> torch.Tensor:
@@ -59,10 +59,11 @@ def test_every_design_starts_as_exactly_the_frozen_backbone(seed: int, task: Tas
     model.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         model(x)
-        plain = FrozenBackbone(resolved.table, task.weights.tensors)(x).mean(dim=(2, 3))
+        frozen = FrozenBackbone(resolved.table, task.weights_of(BackboneSpec()).tensors)
+        plain = frozen(x).mean(dim=(2, 3))
     assert torch.equal(
         seen[0][:, : plain.shape[1]],
-        functional.adaptive_avg_pool2d(FrozenBackbone(resolved.table, task.weights.tensors)(x), 1).flatten(1),
+        functional.adaptive_avg_pool2d(frozen(x), 1).flatten(1),
     )
 
 

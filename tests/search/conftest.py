@@ -39,7 +39,7 @@ def settings(space_spec: SpaceSpec, task: Task) -> StudySpec:
     return StudySpec(
         budget_bytes=BUDGET_BYTES,
         backbone=BackboneSpec(),
-        weights=WeightsSpec(name="letters", sha256=task.weights.sha256, input_range="-1,1"),
+        weights=WeightsSpec(name="letters", sha256=task.weights_of(BackboneSpec()).sha256, input_range="-1,1"),
         data=DataSpec(name="digits", sha256=task.source.sha256(), classes=10),
         space=space_spec,
         training=TrainingSpec(epochs=1, views=1),

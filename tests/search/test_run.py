@@ -76,7 +76,7 @@ def test_an_over_budget_design_is_pruned_with_its_reason_and_constraint(
     worker = Search(study, settings, task, feasible)
     proposal = worker.proposer.next([], waiting=True)
     assert proposal is not None
-    record = worker._evaluate(proposal, [])
+    record = worker._evaluate(proposal)
     assert record.outcome is Outcome.OVER_BUDGET
     assert record.reason.endswith("over the budget of 160.0 KiB")
     last = study.get_trials()[-1]

@@ -8,7 +8,7 @@ from repnet_search.boards import Region
 from repnet_search.errors import SpecError
 from repnet_search.spec import BackboneSpec
 from repnet_search.spec.space import SpaceSpec
-from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec
+from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec, WidthSpec
 from repnet_search.spec.training import TrainingSpec
 from repnet_search.units import KIB
 
@@ -46,3 +46,17 @@ def test_boards_and_flash_are_in_the_name_where_they_are_set() -> None:
     assert len({plain.digest, board.digest, flash.digest}) == 3
     assert plain.digest == study(board=None, flash_bytes=None).digest
     assert plain.differences(board) == ["board"]
+
+
+def test_further_widths_are_in_the_name_and_are_called_weights() -> None:
+    plain = study()
+    two = study(wider=[{"width_mult": 0.5, "name": "w050", "sha256": "2", "input_range": "imagenet"}])
+    assert plain.digest == "08ff3e"  # as before there were any
+    assert plain.digest != two.digest
+    assert plain.differences(two) == ["weights"]
+    assert plain.differences(study(weights=WeightsSpec(name="x", sha256="3", input_range="-1,1"))) == ["weights"]
+    assert plain.backbones == (BackboneSpec(),)
+    assert two.backbones == (BackboneSpec(), BackboneSpec(width_mult=0.5))
+    described = WidthSpec(width_mult=0.5, name="w050", sha256="2", input_range="imagenet")
+    assert two.all_weights[BackboneSpec(width_mult=0.5)] == described
+    assert StudySpec.model_validate(two.model_dump(mode="json")) == two

@@ -28,11 +28,11 @@ def test_training_and_test_are_measured_by_the_metric(task: Task) -> None:
     _, second = train_design(resolved, task, balanced)
     assert first.losses == second.losses
     assert first.validation_accuracy == pytest.approx(second.validation_accuracy)  # the digits validate 40 per class
-    predicted, labels = predict(model, task, task.source.batches(Split.TEST, resolution=32, batch=256))
+    predicted, labels = predict(model, resolved.design, task, task.source.batches(Split.TEST, resolution=32, batch=256))
     shares = [float((predicted[labels == digit] == digit).double().mean()) for digit in range(10)]
-    value = measure_test_accuracy(model, task, resolution=32, metric=Metric.BALANCED_ACCURACY)
+    value = measure_test_accuracy(model, resolved.design, task, metric=Metric.BALANCED_ACCURACY)
     assert value == pytest.approx(sum(shares) / 10)
-    assert value != measure_test_accuracy(model, task, resolution=32)
+    assert value != measure_test_accuracy(model, resolved.design, task)
 
 
 def test_a_plain_accuracy_goes_without_saying() -> None:

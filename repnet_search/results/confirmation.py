@@ -1,0 +1,113 @@
+"""What training again, longer and from fresh seeds, says of the best designs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from repnet_search.results.record import TrialRecord
+from repnet_search.results.statistics import mean_and_interval
+
+CONFIRMED_KEY = "repnet_confirmed"
+NEAR_BEST = 0.01
+"""Designs whose mean is within one point of the best are as good for most uses; the cheapest of them is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedRun:
+    """One training of a design: its epochs and seed, its accuracy on validation, and on test where that was read."""
+
+    design_id: str
+    epochs: int
+    seed: int
+    validation_accuracy: float
+    test_accuracy: float | None = None
+    elapsed_seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """The attribute of the study that holds it: each run has its own, so that processes never overwrite others."""
+        return f"{CONFIRMED_KEY}:{self.design_id[:16]}:{self.epochs}:{self.seed}"
+
+    @property
+    def suffix(self) -> str:
+        """What tells the file of its trained parameters from others of the design."""
+        return f"-e{self.epochs}-s{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """All runs of one design with the same epochs, by seed."""
+
+    runs: tuple[ConfirmedRun, ...]
+
+    @property
+    def epochs(self) -> int:
+        """Of each run."""
+        return self.runs[0].epochs
+
+    @property
+    def validation(self) -> tuple[float, float | None]:
+        """The mean accuracy in 0..1 and half its 95 % interval over the seeds (None for one seed)."""
+        return mean_and_interval([run.validation_accuracy for run in self.runs])
+
+    @property
+    def test(self) -> tuple[float, float | None] | None:
+        """The same on the test images; None where they were not read for every run."""
+        tested = [run.test_accuracy for run in self.runs if run.test_accuracy is not None]
+        return mean_and_interval(tested) if len(tested) == len(self.runs) else None
+
+    @property
+    def best_run(self) -> ConfirmedRun:
+        """The run that is the best on validation: the one to export."""
+        return max(self.runs, key=lambda run: run.validation_accuracy)
+
+
+def dump_run(run: ConfirmedRun) -> dict[str, Any]:
+    """Returns a run as the JSON that `read_confirmations` reads."""
+    value = {name: getattr(run, name) for name in ConfirmedRun.__dataclass_fields__}
+    return {name: item for name, item in value.items() if item is not None}
+
+
+def read_confirmations(study: optuna.Study) -> dict[str, Confirmation]:
+    """Returns the confirmations of a study by design id; of a design with several, the longest training's."""
+    found: dict[tuple[str, int], list[ConfirmedRun]] = {}
+    for key, value in study.user_attrs.items():
+        if key.startswith(f"{CONFIRMED_KEY}:"):
+            run = ConfirmedRun(**{name: value[name] for name in ConfirmedRun.__dataclass_fields__ if name in value})
+            found.setdefault((run.design_id, run.epochs), []).append(run)
+    confirmations: dict[str, Confirmation] = {}
+    for (design_id, _), runs in sorted(found.items()):
+        confirmations[design_id] = Confirmation(tuple(sorted(runs, key=lambda run: run.seed)))
+    return confirmations
+
+
+def confirmed_best(
+    records: Iterable[TrialRecord], confirmations: Mapping[str, Confirmation], *, budget_bytes: int
+) -> TrialRecord | None:
+    """Returns the confirmed design of the best mean within a budget, None where none is confirmed."""
+    confirmed = [record for record in records if record.design_id in confirmations and record.ram_bytes <= budget_bytes]
+    key = lambda record: (confirmations[record.design_id].validation[0], -record.ram_bytes)  # noqa: E731
+    return max(confirmed, key=key, default=None)
+
+
+def near_best(
+    records: Iterable[TrialRecord], confirmations: Mapping[str, Confirmation], *, budget_bytes: int
+) -> list[TrialRecord]:
+    """Returns the confirmed designs within a budget with a mean within `NEAR_BEST` of the best, the cheapest first."""
+    records = list(records)
+    best = confirmed_best(records, confirmations, budget_bytes=budget_bytes)
+    if best is None:
+        return []
+    least = confirmations[best.design_id].validation[0] - NEAR_BEST
+    near = {
+        record.design_id: record
+        for record in records
+        if record.design_id in confirmations
+        and record.ram_bytes <= budget_bytes
+        and confirmations[record.design_id].validation[0] >= least
+    }
+    return sorted(near.values(), key=lambda record: record.ram_bytes)
