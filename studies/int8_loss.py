@@ -18,7 +18,8 @@ import torch
 from repnet_search.spec import BackboneSpec, Connector, Design, Exchange, Optimizer, Recipe, resolve
 from repnet_search.spec.files import save_text
 from repnet_search.spec.training import TrainingSpec
-from repnet_search.training.proxy import measure_test_accuracy, train_design
+from repnet_search.training.evaluate import measure_test_accuracy
+from repnet_search.training.proxy import train_design
 from repnet_search.training.task import Task, TaskOptions, load_task
 
 RECIPE = Recipe(optimizer=Optimizer.NORMALISED_SGD, accumulate=16, lr=0.01)

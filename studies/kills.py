@@ -30,7 +30,8 @@ from repnet_search.search.cut_off import CutOff
 from repnet_search.spec.files import save_text
 
 STUDY = "killed"
-TASK = ("--budget", "160KB", "--space", "tiny", "--epochs", "1", "--views", "1", "--workers", "2", "--study", STUDY)
+QUICK = ("--epochs", "1", "--views", "1", "--workers", "2", "--confirm", "0")
+TASK = ("--budget", "160KB", "--space", "tiny", *QUICK, "--study", STUDY)
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 EXIT_CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 WAIT_SECONDS = 60.0

@@ -21,13 +21,16 @@ from repnet_search.cli.render import (
     front_table,
     memory_bars,
 )
+from repnet_search.cli.render_confirmation import conclusions, confirmation_table
 from repnet_search.data import Split
 from repnet_search.data.summary import measure_imbalance
 from repnet_search.memory.fit import describe_regions
+from repnet_search.results.confirmation import ConfirmedRun, dump_run
 from repnet_search.results.front import best_under, count_trained, pareto_front
 from repnet_search.results.record import BASELINES, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import StudyView, dump_record
+from repnet_search.search.confirm import RunListener
 from repnet_search.search.finish import SearchResult
 from repnet_search.spec.design import BackboneSpec
 from repnet_search.spec.study import StudySpec
@@ -117,10 +120,25 @@ class RunPresenter:
         """Takes note of a trial that starts or has ended; where nobody watches, a trained design prints a line."""
         if record.outcome is not Outcome.RUNNING:
             self._records.append(record)
-            if not self.console.is_terminal and record.outcome in (Outcome.TRAINED, Outcome.FAILED):
+            if not self.console.is_terminal and record.outcome in (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED):
                 self._print_line(record)
         if self._progress is not None and self._bar is not None:
             self._progress.update(self._bar, completed=self._trained(), description=self._line())
+
+    @contextmanager
+    def confirming(self, runs: int) -> Iterator[RunListener]:
+        """Shows the progress of the confirmation; yields who is told of each of its trainings."""
+        columns = (TextColumn("confirming"), MofNCompleteColumn(), BarColumn(bar_width=24), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, transient=True, disable=not runs) as progress:
+            bar = progress.add_task("", total=runs)
+
+            def on_run(run: ConfirmedRun) -> None:
+                progress.advance(bar)
+                if not self.console.is_terminal:
+                    accuracy = format_percent(run.validation_accuracy)
+                    self.console.print(f"confirmed {run.design_id[:8]} by seed {run.seed}: {accuracy}", soft_wrap=True)
+
+            yield on_run
 
     @contextmanager
     def testing(self) -> Iterator[None]:
@@ -153,7 +171,12 @@ class RunPresenter:
         for line in flash_line(winner.flash_bytes, limit_bytes=view.settings.flash_bytes):
             console.print(line)
         console.print()
-        console.print(comparison_table(result.compared, dict(view.tested), metric=metric, widths=widths))
+        if winner.design_id in view.confirmed:
+            console.print(confirmation_table(result))
+            for sentence in conclusions(result):
+                console.print(sentence, soft_wrap=True)
+        else:
+            console.print(comparison_table(result.compared, dict(view.tested), metric=metric, widths=widths))
         console.print(f"\nThe winner is in {study_folder(view.name) / 'best.yaml'}. Next:", soft_wrap=True)
         for command in self._next_commands(view, winner, storage):
             console.print(f"  repnet-search {command}", soft_wrap=True)
@@ -167,18 +190,18 @@ class RunPresenter:
 
     def _funnel(self, view: StudyView) -> str:
         baselines = sum(record.outcome is Outcome.TRAINED and record.origin in BASELINES for record in view.records)
+        seen, over = (sum(getattr(record, name) for record in view.records) for name in ("seen", "over"))
+        stopped = view.count(Outcome.STOPPED)
         return (
-            f"{view.trained_count} designs trained, and the last layer alone in {baselines} variants; "
-            f"{view.count(Outcome.OVER_BUDGET)} over budget, {view.count(Outcome.REPEATED)} repeated, "
+            f"{seen} designs looked at, {over} of them over the limits; {view.trained_count} trained"
+            f"{f', {stopped} of them stopped at a rung' if stopped else ''}, and the last layer alone in {baselines} "
+            f"variants; {view.count(Outcome.OVER_BUDGET)} over budget, {view.count(Outcome.REPEATED)} repeated, "
             f"{view.count(Outcome.FAILED)} failed; {time.monotonic() - self._started:.0f} s."
         )
 
     def _as_json(self, result: SearchResult) -> dict[str, Any]:
         view = result.view
-        compared = {
-            name: dump_record(record) | {"test_accuracy": view.tested.get(record.design_id)}
-            for name, record in result.compared
-        }
+        compared = {name: self._describe(view, record) for name, record in result.compared}
         return {
             "study": view.name,
             "settings": view.settings.model_dump(mode="json"),
@@ -186,8 +209,15 @@ class RunPresenter:
             "counts": {outcome.value: view.count(outcome) for outcome in Outcome if outcome is not Outcome.RUNNING},
             "front": [dump_record(record) for record in pareto_front(view.records)],
             "compared": compared,
+            "near_best": [record.design_id for record in result.near],
             "best_yaml": str(study_folder(view.name) / "best.yaml"),
         }
+
+    def _describe(self, view: StudyView, record: TrialRecord) -> dict[str, Any]:
+        """Returns a design of the comparison, with the runs of its confirmation where it has one."""
+        confirmation = view.confirmed.get(record.design_id)
+        runs = {} if confirmation is None else {"confirmed": [dump_run(run) for run in confirmation.runs]}
+        return dump_record(record) | {"test_accuracy": view.tested.get(record.design_id)} | runs
 
     def _trained(self) -> int:
         return count_trained(self._records)

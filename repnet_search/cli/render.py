@@ -48,7 +48,8 @@ def describe_connectors(design: Design) -> str:
 def describe_recipe(design: Design) -> str:
     """Returns the recipe in a few words."""
     recipe = design.recipe
-    return f"{recipe.optimizer.value} ×{recipe.accumulate}, lr {recipe.lr:g}"
+    head = "" if recipe.head_lr_ratio == 1 else f", head {recipe.head_lr_ratio:g}×"
+    return f"{recipe.optimizer.value} ×{recipe.accumulate}, lr {recipe.lr:g}{head}"
 
 
 def describe_imbalance(found: Imbalance) -> str:

@@ -97,6 +97,10 @@ def run(
     patience: int | None,
     sampler: str,
     show_cut: int,
+    reduction: int,
+    confirm: int,
+    confirm_seeds: int,
+    confirm_epochs: int | None,
     epochs: int,
     views: int,
     workers: int | None,
@@ -128,6 +132,7 @@ def run(
     """
     import math
     import time
+    from dataclasses import replace
 
     from repnet_search.cli.health import report_features
     from repnet_search.cli.present import RunPresenter
@@ -135,12 +140,13 @@ def run(
     from repnet_search.memory import check_backbone_fits
     from repnet_search.results.storage import open_storage, study_folder
     from repnet_search.results.study import RecordReader
+    from repnet_search.search.confirm import Confirmer, plan_runs
     from repnet_search.search.feasible import FeasibleSpace
     from repnet_search.search.finish import finish_search
     from repnet_search.search.run import Limits, Search
     from repnet_search.search.space import SearchSpace
     from repnet_search.search.study import open_study
-    from repnet_search.search.workers import Job, run_workers
+    from repnet_search.search.workers import Job, confirm_with_workers, run_workers
     from repnet_search.spec.study import Sampler
     from repnet_search.spec.training import FeatureType, Metric, TrainingSpec
     from repnet_search.training.task import TaskOptions, load_task
@@ -169,7 +175,8 @@ def run(
     task = load_task(options, *backbones)
     kind = FeatureType(feature_cache_type)
     training = TrainingSpec(epochs=epochs, views=views, seed=seed, metric=Metric(metric), feature_cache_type=kind)
-    search = SearchChoice(sampler, show_cut).create()
+    choice = SearchChoice(sampler, show_cut, reduction, confirm, confirm_seeds, confirm_epochs)
+    search = choice.create()
     settings = _settings(device, task, space_spec, training, search, proxy_images, schedule)
     feasible = FeasibleSpace(search_space, limits=settings.limits, classes=task.classes, schedule=settings.schedule)
     feasible.check_attainable()
@@ -184,13 +191,20 @@ def run(
         reader = RecordReader(optuna_study)
         share = feasible.fitting.measure_share(samples=SHARE_SAMPLES, seed=seed)
         presenter.show_header(search_space.combinations, *share)
+        job = Job(name, storage, settings, options, limits, count=count)
         try:
             with presenter.progress(reader.read()):
                 if count == 1:
                     Search(optuna_study, settings, task, feasible).run(limits, listener=presenter.on_record)
                 else:
-                    job = Job(name, storage, settings, options, limits)
-                    run_workers(job, optuna_study, count=count, listener=presenter.on_record)
+                    run_workers(job, optuna_study, listener=presenter.on_record)
+            plan = choice.create_confirmation(epochs=epochs)
+            runs = plan_runs(optuna_study, settings, reader.read(), plan) if plan is not None else []
+            with presenter.confirming(len(runs)) as on_run:
+                if count == 1:
+                    Confirmer(optuna_study, settings, task).run(runs, listener=on_run)
+                elif runs:
+                    confirm_with_workers(replace(job, runs=tuple(runs)), optuna_study, listener=on_run)
             with presenter.testing():
                 result = finish_search(optuna_study, task)
             presenter.show_result(result, storage=storage)

@@ -10,6 +10,7 @@ import click
 from repnet_search.cli.options import Command
 
 if TYPE_CHECKING:
+    from repnet_search.search.confirm import ConfirmationPlan
     from repnet_search.spec.study import SearchSpec
 
 DEFAULT_TRIALS = 24
@@ -23,16 +24,28 @@ class SearchChoice:
 
     sampler: str
     show_cut: int
+    reduction: int
+    confirm: int
+    confirm_seeds: int
+    confirm_epochs: int | None
 
     def create(self) -> SearchSpec:
         """Returns the settings of the search."""
         from repnet_search.spec.study import Sampler, SearchSpec
 
-        return SearchSpec(sampler=Sampler(self.sampler), pruned_per_design=self.show_cut)
+        return SearchSpec(sampler=Sampler(self.sampler), pruned_per_design=self.show_cut, reduction=self.reduction)
+
+    def create_confirmation(self, *, epochs: int) -> ConfirmationPlan | None:
+        """Returns what is confirmed, None where nothing is; `epochs` are those of the search."""
+        from repnet_search.search.confirm import LONGER, ConfirmationPlan
+
+        if self.confirm == 0:
+            return None
+        return ConfirmationPlan(self.confirm, self.confirm_seeds, self.confirm_epochs or LONGER * epochs)
 
 
 def search_options(command: Command) -> Command:
-    """Adds --trials, --timeout, --patience, --sampler and --show-cut."""
+    """Adds --trials, --timeout, --patience, --sampler, --show-cut, --reduction and those of the confirmation."""
     options = (
         click.option(
             "--trials",
@@ -42,7 +55,10 @@ def search_options(command: Command) -> Command:
             help="Trained designs of the study in all; the last layer alone is trained beside them.",
         ),
         click.option(
-            "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this time."
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help="Stop searching after this time.",
         ),
         click.option(
             "--patience",
@@ -65,6 +81,35 @@ def search_options(command: Command) -> Command:
             show_default=True,
             metavar="N",
             help="Of the over-budget designs that tpe would have liked, record N per trained one as pruned.",
+        ),
+        click.option(
+            "--reduction",
+            type=click.IntRange(1, 100),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Successive halving: after 1/N² and 1/N of the epochs one in N designs of similar memory goes on, and "
+            "the others are stopped; 1 trains all to the end.",
+        ),
+        click.option(
+            "--confirm",
+            type=click.IntRange(0, 100),
+            default=3,
+            show_default=True,
+            metavar="K",
+            help="After the search, train the best K designs, the last layer alone and the widest design again from "
+            "fresh seeds, and rank them by their mean; 0 leaves it out.",
+        ),
+        click.option(
+            "--confirm-seeds",
+            type=click.IntRange(1, 100),
+            default=3,
+            show_default=True,
+            metavar="S",
+            help="Seeds of the confirmation.",
+        ),
+        click.option(
+            "--confirm-epochs", type=click.IntRange(1, 10_000), help="Its epochs. Default: twice those of the search."
         ),
     )
     for option in reversed(options):

@@ -76,7 +76,8 @@ def train(
     from repnet_search.spec.resolve import resolve
     from repnet_search.spec.target import Schedule
     from repnet_search.spec.training import FeatureType, Metric, TrainingSpec
-    from repnet_search.training.proxy import measure_test_accuracy, train_design
+    from repnet_search.training.evaluate import measure_test_accuracy
+    from repnet_search.training.proxy import train_design
     from repnet_search.training.task import TaskOptions, load_task
 
     device = DeviceChoice(budget, board, reserve, flash).create()

@@ -7,7 +7,7 @@ from pathlib import Path
 from repnet_search.errors import OverBudgetError, StudyError, WeightsError
 from repnet_search.export.bundle import save_bundle
 from repnet_search.memory import estimate_memory
-from repnet_search.results.front import best_under
+from repnet_search.results.confirmation import choose_winner
 from repnet_search.results.record import TrialRecord
 from repnet_search.results.study import StudyView
 from repnet_search.search.trained import load_trained
@@ -23,7 +23,7 @@ def choose_record(view: StudyView, *, budget_bytes: int | None) -> TrialRecord:
         OverBudgetError: nothing fits the budget.
     """
     limit = budget_bytes if budget_bytes is not None else view.settings.available_bytes
-    record = best_under(view.records, budget_bytes=limit)
+    record = choose_winner(view.records, view.confirmed, budget_bytes=limit)
     if record is None:
         raise OverBudgetError(f"No trained design of study {view.name!r} fits {format_size(limit)}.")
     return record
@@ -64,11 +64,14 @@ def export_record(view: StudyView, record: TrialRecord, task: Task, folder: Path
         RepnetSearchError: the folder exists, or cannot be written.
     """
     resolved = resolve(record.design)
-    model = load_trained(record, task, study_name=view.name)
     named = view.settings.training.metric.of
-    accuracies = {named("validation"): record.validation_accuracy or 0.0}
-    if record.design_id in view.tested:
-        accuracies[named("test")] = view.tested[record.design_id]
+    confirmation = view.confirmed.get(record.design_id)
+    run = confirmation.best_run if confirmation is not None else None
+    model = load_trained(record, task, study_name=view.name, run=run)
+    validation = run.validation_accuracy if run is not None else record.validation_accuracy
+    test = run.test_accuracy if run is not None else view.tested.get(record.design_id)
+    measured = {named("validation"): validation, named("test"): test}
+    accuracies = {name: value for name, value in measured.items() if value is not None}
     memory = estimate_memory(resolved, classes=task.classes, schedule=view.settings.schedule)
     save_bundle(folder, resolved, model, task, memory, accuracies=accuracies, force=force)
 

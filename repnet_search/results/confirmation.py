@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 
+from repnet_search.results.front import best_under
 from repnet_search.results.record import TrialRecord
 from repnet_search.results.statistics import mean_and_interval
 
@@ -31,11 +32,6 @@ class ConfirmedRun:
     def key(self) -> str:
         """The attribute of the study that holds it: each run has its own, so that processes never overwrite others."""
         return f"{CONFIRMED_KEY}:{self.design_id[:16]}:{self.epochs}:{self.seed}"
-
-    @property
-    def suffix(self) -> str:
-        """What tells the file of its trained parameters from others of the design."""
-        return f"-e{self.epochs}-s{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +68,37 @@ def dump_run(run: ConfirmedRun) -> dict[str, Any]:
     return {name: item for name, item in value.items() if item is not None}
 
 
+def read_runs(study: optuna.Study) -> list[ConfirmedRun]:
+    """Returns all runs of a study's confirmations."""
+    values = [value for key, value in study.user_attrs.items() if key.startswith(f"{CONFIRMED_KEY}:")]
+    names = ConfirmedRun.__dataclass_fields__
+    return [ConfirmedRun(**{name: value[name] for name in names if name in value}) for value in values]
+
+
 def read_confirmations(study: optuna.Study) -> dict[str, Confirmation]:
     """Returns the confirmations of a study by design id; of a design with several, the longest training's."""
     found: dict[tuple[str, int], list[ConfirmedRun]] = {}
-    for key, value in study.user_attrs.items():
-        if key.startswith(f"{CONFIRMED_KEY}:"):
-            run = ConfirmedRun(**{name: value[name] for name in ConfirmedRun.__dataclass_fields__ if name in value})
-            found.setdefault((run.design_id, run.epochs), []).append(run)
+    for run in read_runs(study):
+        found.setdefault((run.design_id, run.epochs), []).append(run)
     confirmations: dict[str, Confirmation] = {}
     for (design_id, _), runs in sorted(found.items()):
         confirmations[design_id] = Confirmation(tuple(sorted(runs, key=lambda run: run.seed)))
     return confirmations
+
+
+def choose_winner(
+    records: Iterable[TrialRecord], confirmations: Mapping[str, Confirmation], *, budget_bytes: int
+) -> TrialRecord | None:
+    """Returns the best design within a budget: the confirmed best, if the search's own best was confirmed.
+
+    Within a smaller budget than the one that was searched perhaps none of the good designs was; the search's own
+    accuracy then decides. None where nothing fits.
+    """
+    records = list(records)
+    best = best_under(records, budget_bytes=budget_bytes)
+    if best is None or best.design_id not in confirmations:
+        return best
+    return confirmed_best(records, confirmations, budget_bytes=budget_bytes)
 
 
 def confirmed_best(

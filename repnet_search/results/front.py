@@ -13,8 +13,9 @@ def trained(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def count_trained(records: Iterable[TrialRecord]) -> int:
-    """Returns the trained designs that `--trials` counts: the baselines are left out."""
-    return sum(record.origin not in BASELINES for record in trained(records))
+    """Returns the designs that `--trials` counts: trained to the end or to a rung, the baselines left out."""
+    outcomes = (Outcome.TRAINED, Outcome.STOPPED)
+    return sum(record.outcome in outcomes and record.origin not in BASELINES for record in records)
 
 
 def pareto_front(records: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -33,8 +34,12 @@ def count_since_front(records: Iterable[TrialRecord]) -> int:
     """
     since = 0
     front: list[TrialRecord] = []
-    for record in trained(records):
-        if any(r.ram_bytes <= record.ram_bytes and _accuracy(r) >= _accuracy(record) for r in front):
+    for record in records:
+        if record.outcome is Outcome.STOPPED:
+            since += 1
+        elif record.outcome is not Outcome.TRAINED:
+            continue
+        elif any(r.ram_bytes <= record.ram_bytes and _accuracy(r) >= _accuracy(record) for r in front):
             since += record.origin not in BASELINES
         else:
             since = 0

@@ -12,6 +12,7 @@ class Outcome(StrEnum):
     """How a trial ended."""
 
     TRAINED = "trained"
+    STOPPED = "stopped"
     OVER_BUDGET = "over budget"
     REPEATED = "repeated"
     FAILED = "failed"
@@ -32,6 +33,9 @@ class Origin(StrEnum):
 
 BASELINES = (Origin.LAST_LAYER,)
 """Origins that `--trials` does not count: they are there to compare with."""
+
+ALWAYS_TRAINED = (*BASELINES, Origin.WIDEST, Origin.PAPER)
+"""Origins whose trainings are never stopped at a rung: what every study is compared with."""
 
 
 INTERRUPTED = "interrupted"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -12,6 +12,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from repnet_search.errors import SpecError, StudyError
+from repnet_search.results.confirmation import Confirmation, read_confirmations
 from repnet_search.results.front import count_trained
 from repnet_search.results.record import Origin, Outcome, TrialRecord
 from repnet_search.results.storage import list_study_names, load_optuna_study, open_storage
@@ -28,12 +29,17 @@ CUT_OFF_KEY = "repnet_cut_off"
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """A study read at one moment; `tested` holds test accuracies by design id."""
+    """A study read at one moment.
+
+    `tested` holds test accuracies by design id, means over seeds where the design was confirmed; `confirmed` what
+    training again from fresh seeds gave, by design id.
+    """
 
     name: str
     settings: StudySpec
     records: tuple[TrialRecord, ...]
     tested: Mapping[str, float]
+    confirmed: Mapping[str, Confirmation] = field(default_factory=dict)
 
     def count(self, outcome: Outcome) -> int:
         """Returns how many trials ended so."""
@@ -86,7 +92,9 @@ def view_study(study: optuna.Study) -> StudyView:
     """
     settings = read_settings(study)
     tested = {key: float(value) for key, value in study.user_attrs.get(TESTED_KEY, {}).items()}
-    return StudyView(study.study_name, settings, tuple(RecordReader(study).read()), tested)
+    confirmed = read_confirmations(study)
+    tested |= {design_id: item.test[0] for design_id, item in confirmed.items() if item.test is not None}
+    return StudyView(study.study_name, settings, tuple(RecordReader(study).read()), tested, confirmed)
 
 
 def read_settings(study: optuna.Study) -> StudySpec:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import optuna
 
-from repnet_search.results.confirmation import ConfirmedRun, dump_run, read_confirmations
+from repnet_search.results.confirmation import ConfirmedRun, dump_run, read_runs
 from repnet_search.results.front import best_of_origin, trained
 from repnet_search.results.record import BASELINES, Origin, TrialRecord
+from repnet_search.results.study import RecordReader
 from repnet_search.search.trained import save_trained
 from repnet_search.spec.resolve import resolve
 from repnet_search.spec.study import StudySpec
@@ -20,13 +21,17 @@ SEED_OFFSET = 1_000_003
 """Between the search's seed and the first fresh one, so that no confirmation repeats a training of the search."""
 
 
+LONGER = 2
+"""A confirmation trains for so many times the search's epochs, unless it is told otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConfirmationPlan:
     """How many designs are confirmed, from how many seeds, for how many epochs each."""
 
-    designs: int = 3
-    seeds: int = 3
-    epochs: int = 20
+    designs: int
+    seeds: int
+    epochs: int
 
 
 RunListener = Callable[[ConfirmedRun], None]
@@ -48,7 +53,7 @@ def plan_runs(
     study: optuna.Study, settings: StudySpec, records: Sequence[TrialRecord], plan: ConfirmationPlan
 ) -> list[ConfirmedRun]:
     """Returns the trainings that the study does not hold yet, their accuracies still to be found."""
-    done = {run.key for item in read_confirmations(study).values() for run in item.runs}
+    done = {run.key for run in read_runs(study)}
     chosen = choose_confirmed(records, limit_bytes=settings.available_bytes, designs=plan.designs)
     first = settings.training.seed + SEED_OFFSET
     runs = [
@@ -62,19 +67,22 @@ def plan_runs(
 class Confirmer:
     """Trains designs of a study again."""
 
-    def __init__(self, study: optuna.Study, settings: StudySpec, task: Task, records: Iterable[TrialRecord]) -> None:
+    def __init__(self, study: optuna.Study, settings: StudySpec, task: Task) -> None:
         self.study = study
         self.settings = settings
         self.task = task
-        self.records = {record.design_id: record for record in trained(records)}
+        self.records = {record.design_id: record for record in trained(RecordReader(study).read())}
 
     def run(self, runs: Sequence[ConfirmedRun], *, listener: RunListener) -> None:
-        """Trains, saves and records each of the runs."""
+        """Trains, saves and records each of the runs that the study does not hold yet."""
+        done = {run.key for run in read_runs(self.study)}
         for planned in runs:
+            if planned.key in done:
+                continue
             record = self.records[planned.design_id]
             training = self.settings.training.model_copy(update={"epochs": planned.epochs, "seed": planned.seed})
             model, result = train_design(resolve(record.design), self.task, training)
-            save_trained(self.study.study_name, record.design_id + planned.suffix, model)
+            save_trained(self.study.study_name, record.design_id, model, planned)
             seconds = round(result.elapsed_seconds, 3)
             run = replace(planned, validation_accuracy=result.validation_accuracy, elapsed_seconds=seconds)
             self.study.set_user_attr(run.key, dump_run(run))

@@ -93,7 +93,7 @@ def _end(study: optuna.Study, trial: FrozenTrial, reason: CutOff) -> None:
     record = read_record(trial)
     if record is not None and record.validation_accuracy is not None:
         study.tell(trial.number, record.validation_accuracy)
-    elif record is not None and record.outcome in (Outcome.OVER_BUDGET, Outcome.REPEATED):
+    elif record is not None and record.outcome in (Outcome.OVER_BUDGET, Outcome.REPEATED, Outcome.STOPPED):
         study.tell(trial.number, state=TrialState.PRUNED)
     else:
         study._storage.set_trial_user_attr(trial._trial_id, CUT_OFF_KEY, reason.value)

@@ -215,15 +215,16 @@ def _remembered(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Returns what the sampler learns from: the front, the best and the latest of the trained, and what is in work."""
     ended = trained(records)
     best = sorted(ended, key=lambda record: -(record.validation_accuracy or 0.0))[:BEST_REMEMBERED]
+    latest = [record for record in records if record.outcome in (Outcome.TRAINED, Outcome.STOPPED)][-LATEST_REMEMBERED:]
     running = [record for record in records if record.outcome is Outcome.RUNNING]
-    kept = {record.number: record for record in (*pareto_front(ended), *best, *ended[-LATEST_REMEMBERED:], *running)}
+    kept = {record.number: record for record in (*pareto_front(ended), *best, *latest, *running)}
     return [kept[number] for number in sorted(kept)]
 
 
 def _untrained_in_a_row(records: Sequence[TrialRecord]) -> int:
     count = 0
     for record in reversed(records):
-        if record.outcome in (Outcome.TRAINED, Outcome.RUNNING):
+        if record.outcome in (Outcome.TRAINED, Outcome.STOPPED, Outcome.RUNNING):
             break
         count += 1
     return count

@@ -15,16 +15,17 @@ from optuna.trial import TrialState
 
 from repnet_search.errors import RepnetSearchError
 from repnet_search.results.front import best_under, count_since_front, count_trained
-from repnet_search.results.record import BASELINES, INTERRUPTED, Outcome, TrialRecord
+from repnet_search.results.record import ALWAYS_TRAINED, BASELINES, INTERRUPTED, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import RECORD_KEY, RecordReader, dump_record
 from repnet_search.search.cut_off import CutOff, settle_cut_off
 from repnet_search.search.feasible import Candidate, FeasibleSpace
 from repnet_search.search.propose import ORIGIN_KEY, Proposal, Proposer
+from repnet_search.search.rungs import find_stratum, goes_on, rung_epochs
 from repnet_search.search.trained import save_trained
 from repnet_search.spec.files import design_to_yaml, save_text
 from repnet_search.spec.study import StudySpec
-from repnet_search.training.proxy import train_design
+from repnet_search.training.proxy import Rungs, train_design
 from repnet_search.training.task import Task
 
 MEMORY_CONSTRAINT = "ram_bytes_over_budget"
@@ -134,7 +135,8 @@ class Search:
 
     def _train(self, candidate: Candidate, record: TrialRecord, trial: optuna.Trial) -> TrialRecord:
         try:
-            model, result = train_design(candidate.resolved, self.task, self.settings.training)
+            rungs = self._create_rungs(record, trial)
+            model, result = train_design(candidate.resolved, self.task, self.settings.training, rungs=rungs)
         except KeyboardInterrupt:
             self._tell(trial, replace(record, outcome=Outcome.FAILED, reason=INTERRUPTED))
             raise
@@ -143,6 +145,14 @@ class Search:
         except Exception as error:
             # Running out of memory here says nothing about the device: a failure with its reason, never infeasible.
             return replace(record, outcome=Outcome.FAILED, reason=_describe(error))
+        if result.stopped:
+            return replace(
+                record,
+                outcome=Outcome.STOPPED,
+                reason=f"{100 * result.validation_accuracy:.1f} % after epoch {len(result.losses)}: not among the best",
+                losses=result.losses,
+                elapsed_seconds=result.elapsed_seconds,
+            )
         save_trained(self.study.study_name, record.design_id, model)
         return replace(
             record,
@@ -153,13 +163,41 @@ class Search:
             saturation=result.saturation,
         )
 
+    def _create_rungs(self, record: TrialRecord, trial: optuna.Trial) -> Rungs | None:
+        """Returns where a training may be stopped; Optuna is told of each rung, and other workers see it there."""
+        reduction = self.settings.search.reduction
+        if reduction == 1 or record.origin in ALWAYS_TRAINED:
+            return None
+
+        def judge(epoch: int, accuracy: float) -> bool:
+            trial.report(accuracy, epoch)
+            return goes_on(accuracy, self._peers(record, epoch), reduction=reduction)
+
+        return Rungs(rung_epochs(self.settings.training.epochs, reduction=reduction), judge)
+
+    def _peers(self, record: TrialRecord, epoch: int) -> list[float]:
+        """Returns the accuracies of the other designs of a record's stratum of memory that came to a rung."""
+        budget_bytes = self.settings.available_bytes
+        stratum = find_stratum(record.ram_bytes, budget_bytes=budget_bytes)
+        others = {
+            other.number
+            for other in self.reader.read()
+            if other.number != record.number and find_stratum(other.ram_bytes, budget_bytes=budget_bytes) == stratum
+        }
+        trials = self.study.get_trials(deepcopy=False)
+        return [
+            trial.intermediate_values[epoch]
+            for trial in trials
+            if trial.number in others and epoch in trial.intermediate_values
+        ]
+
     def _tell(self, trial: optuna.Trial, record: TrialRecord) -> TrialRecord:
         trial.set_user_attr(RECORD_KEY, dump_record(record))
         if record.validation_accuracy is not None:
             # Before Optuna is told, so that a kill in between leaves a trial that the next run finishes.
             save_best(self.study.study_name, self.settings, self.reader.read())
             self.study.tell(trial, record.validation_accuracy)
-        elif record.outcome in (Outcome.OVER_BUDGET, Outcome.REPEATED):
+        elif record.outcome in (Outcome.OVER_BUDGET, Outcome.REPEATED, Outcome.STOPPED):
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
             self.study.tell(trial, state=TrialState.FAIL)

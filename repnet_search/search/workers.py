@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -22,9 +22,11 @@ from types import FrameType
 import optuna
 
 from repnet_search.errors import RepnetSearchError, describe_os_error
+from repnet_search.results.confirmation import ConfirmedRun, read_runs
 from repnet_search.results.record import Outcome
 from repnet_search.results.storage import open_storage, study_folder
 from repnet_search.results.study import RecordReader
+from repnet_search.search.confirm import Confirmer, RunListener
 from repnet_search.search.cut_off import CutOff, MarkedStudy, settle_cut_off
 from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.lock import hold_study
@@ -52,6 +54,9 @@ class Job:
     settings: StudySpec
     options: TaskOptions
     limits: Limits
+    runs: tuple[ConfirmedRun, ...] = ()
+    """Trainings of a confirmation, which the workers share; where there are none, they search."""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +73,58 @@ class _Worker:
         return self.process.exitcode not in (None, 0)
 
 
-def run_workers(job: Job, study: optuna.Study, *, count: int, listener: Listener) -> None:
+def run_workers(job: Job, study: optuna.Study, *, listener: Listener) -> None:
     """Runs worker processes until a limit is reached, telling the listener of each trial that ends.
 
     Raises:
         RepnetSearchError: a worker gave up, or too many were killed; the others were stopped.
         KeyboardInterrupt: passed on, after all workers have stopped.
     """
-    team = _Team(job)
-    try:
-        for index in range(1, count + 1):
-            team.start(index)
-        _watch(team, study, listener)
-    finally:
-        team.stop()
+    _run_team(job, study, _tell_of_records(study, listener))
     # Two workers may have finished at once, and the one with the older view have written last.
     save_best(job.study_name, job.settings, RecordReader(study).read())
+
+
+def confirm_with_workers(job: Job, study: optuna.Study, *, listener: RunListener) -> None:
+    """Runs the trainings of a confirmation in worker processes, telling the listener of each; raises alike."""
+    _run_team(job, study, _tell_of_runs(study, job.runs, listener))
+
+
+def _tell_of_records(study: optuna.Study, listener: Listener) -> Callable[[], None]:
+    """Returns what tells a listener of the trials that have ended since it was asked last."""
+    reader = RecordReader(study)
+    told = {record.number for record in reader.read() if record.outcome is not Outcome.RUNNING}
+
+    def tell() -> None:
+        for record in reader.read():
+            if record.outcome is not Outcome.RUNNING and record.number not in told:
+                told.add(record.number)
+                listener(record)
+
+    return tell
+
+
+def _tell_of_runs(study: optuna.Study, runs: Sequence[ConfirmedRun], listener: RunListener) -> Callable[[], None]:
+    """Returns the same for the trainings of a confirmation."""
+    waiting = {run.key for run in runs}
+
+    def tell() -> None:
+        for run in read_runs(study):
+            if run.key in waiting:
+                waiting.remove(run.key)
+                listener(run)
+
+    return tell
+
+
+def _run_team(job: Job, study: optuna.Study, tell: Callable[[], None]) -> None:
+    team = _Team(job)
+    try:
+        for index in range(1, job.count + 1):
+            team.start(index)
+        _watch(team, study, tell)
+    finally:
+        team.stop()
 
 
 class _Team:
@@ -143,10 +184,8 @@ class _Team:
                 process.join()
 
 
-def _watch(team: _Team, study: optuna.Study, listener: Listener) -> None:
-    """Tells the listener of new records until all workers have ended, replacing those that are killed."""
-    reader = RecordReader(study)
-    told = {record.number for record in reader.read() if record.outcome is not Outcome.RUNNING}
+def _watch(team: _Team, study: optuna.Study, tell: Callable[[], None]) -> None:
+    """Tells of what is new until all workers have ended, replacing those that are killed."""
     settled = time.monotonic()
     while True:
         # Asked before reading, so that the last records are not missed.
@@ -157,10 +196,7 @@ def _watch(team: _Team, study: optuna.Study, listener: Listener) -> None:
             failed = any(worker.process.exitcode == _FAILED_CODE for worker in lost)
             settle_cut_off(study, reason=CutOff.WORKER_FAILED if failed else CutOff.WORKER_KILLED)
             settled = time.monotonic()
-        for record in reader.read():
-            if record.outcome is not Outcome.RUNNING and record.number not in told:
-                told.add(record.number)
-                listener(record)
+        tell()
         team.replace(lost)
         if not is_working and not lost:
             return
@@ -202,7 +238,7 @@ def _work(job: Job, index: int, complaint: Connection) -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with hold_study(study_folder(job.study_name)):
-            _create_search(job, index).run(job.limits, listener=lambda _: None)
+            _do_share(job, index)
     except KeyboardInterrupt:
         raise SystemExit(_STOPPED_CODE) from None
     except RepnetSearchError as error:
@@ -216,17 +252,20 @@ def _work(job: Job, index: int, complaint: Connection) -> None:
         raise  # with _FAILED_CODE; its traceback goes to stderr
 
 
-def _create_search(job: Job, index: int) -> Search:
+def _do_share(job: Job, index: int) -> None:
     settings = job.settings
     task = load_task(job.options, *settings.backbones)
+    study = MarkedStudy(job.study_name, open_storage(job.storage))
+    if job.runs:
+        Confirmer(study, settings, task).run(job.runs[index - 1 :: job.count], listener=lambda _: None)
+        return
     feasible = FeasibleSpace(
         SearchSpace(settings.space, *settings.backbones),
         limits=settings.limits,
         classes=task.classes,
         schedule=settings.schedule,
     )
-    study = MarkedStudy(job.study_name, open_storage(job.storage))
-    return Search(study, settings, task, feasible, worker=index)
+    Search(study, settings, task, feasible, worker=index).run(job.limits, listener=lambda _: None)
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

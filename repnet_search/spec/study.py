@@ -58,11 +58,13 @@ class SearchSpec(SpecModel):
     """How a study proposes designs.
 
     `pruned_per_design`: of the over-budget designs that the sampler would have liked, so many become pruned trials for
-    each trained one, so that the study shows what the budget cut off.
+    each trained one, so that the study shows what the budget cut off. `reduction`: at each rung of its epochs one in so
+    many designs of a stratum of memory goes on; 1 means that all do.
     """
 
     sampler: Sampler = Field(default=Sampler.TPE, strict=False)
     pruned_per_design: int = Field(default=1, ge=0)
+    reduction: int = Field(default=1, ge=1)
 
 
 class StudySpec(SpecModel):

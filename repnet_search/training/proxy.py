@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
-from repnet_search.data import ImageSet, Split
+from repnet_search.data import Split
 from repnet_search.errors import RepnetSearchError, SpecError
 from repnet_search.models.repnet import RepNet
-from repnet_search.spec.design import Design, Norm
+from repnet_search.spec.design import Norm
 from repnet_search.spec.resolve import ResolvedDesign
-from repnet_search.spec.training import Metric, TrainingSpec
+from repnet_search.spec.training import TrainingSpec
 from repnet_search.training.allocator import keep_freed_memory
 from repnet_search.training.calibrate import get_calibration
 from repnet_search.training.features import layout_on, load_features
@@ -36,12 +35,25 @@ class ProxyResult:
     """What a proxy training gave: accuracy in 0..1 (balanced where that is the metric), mean losses, wall time.
 
     `saturation` is the share of b that was clamped behind each writing connector, by its block, in an int8 backbone.
+    `stopped` says that the training ended at a rung.
     """
 
     validation_accuracy: float
     losses: tuple[float, ...]
     elapsed_seconds: float
     saturation: tuple[tuple[int, float], ...] = ()
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rungs:
+    """After which epochs a training is looked at, and who says whether it goes on.
+
+    `judge` is called with the epoch, from 1, and the validation accuracy.
+    """
+
+    epochs: Collection[int]
+    judge: Callable[[int, float], bool]
 
 
 def create_model(resolved: ResolvedDesign, task: Task, *, seed: int) -> RepNet:
@@ -60,6 +72,7 @@ def train_design(
     training: TrainingSpec,
     *,
     on_epoch: Callable[[int, float], None] | None = None,
+    rungs: Rungs | None = None,
 ) -> tuple[RepNet, ProxyResult]:
     """Returns a trained model and how it did on the validation images.
 
@@ -68,6 +81,7 @@ def train_design(
         task: what it is trained on.
         training: epochs and seed.
         on_epoch: called after each epoch with its number from 1 and its mean loss.
+        rungs: where the training may be stopped.
 
     Raises:
         SpecError: this version cannot train the design (batch norm).
@@ -79,30 +93,23 @@ def train_design(
     if task.device.type == "cpu":
         keep_freed_memory()
     model = create_model(resolved, task, seed=training.seed).to(memory_format=layout)  # type: ignore[call-overload]
-    losses = _run_epochs(model, resolved, task, training, on_epoch)
-    accuracy = _validate(model, resolved, task, training)
+    losses: list[float] = []
+    stopped_at: float | None = None
+    for epoch, loss in _run_epochs(model, resolved, task, training):
+        losses.append(loss)
+        if on_epoch is not None:
+            on_epoch(epoch, loss)
+        if rungs is not None and epoch in rungs.epochs:
+            accuracy = _validate(model, resolved, task, training)
+            model.train()
+            if not rungs.judge(epoch, accuracy):
+                stopped_at = accuracy
+                break
+    accuracy = _validate(model, resolved, task, training) if stopped_at is None else stopped_at
     model.to(memory_format=torch.contiguous_format)  # as files and exports want it
     elapsed = time.perf_counter() - started
-    return model, ProxyResult(accuracy, losses, elapsed, tuple(sorted(model.saturation().items())))
-
-
-def predict(model: RepNet, design: Design, task: Task, batches: Iterator[ImageSet]) -> tuple[Tensor, Tensor]:
-    """Returns a design's predicted and the true labels (N,) of a stream of image sets."""
-    input_range = task.weights_of(design.backbone).input_range
-    predicted, labels = [], []
-    model.eval()
-    with torch.inference_mode():
-        for batch in batches:
-            images = input_range.normalise(batch.images.to(task.device))
-            predicted.append(model(images).argmax(1).cpu())
-            labels.append(batch.labels)
-    return torch.cat(predicted), torch.cat(labels)
-
-
-def measure_test_accuracy(model: RepNet, design: Design, task: Task, *, metric: Metric = Metric.ACCURACY) -> float:
-    """Returns the accuracy on the test images, read one batch at a time; the balanced one where the metric says so."""
-    batches = task.source.batches(Split.TEST, resolution=design.resolution, batch=256)
-    return measure_predictions(metric, *predict(model, design, task, batches))
+    saturation = tuple(sorted(model.saturation().items()))
+    return model, ProxyResult(accuracy, tuple(losses), elapsed, saturation, stopped=stopped_at is not None)
 
 
 def _check_trainable(resolved: ResolvedDesign) -> None:
@@ -115,12 +122,9 @@ def _check_trainable(resolved: ResolvedDesign) -> None:
 
 
 def _run_epochs(
-    model: RepNet,
-    resolved: ResolvedDesign,
-    task: Task,
-    training: TrainingSpec,
-    on_epoch: Callable[[int, float], None] | None,
-) -> tuple[float, ...]:
+    model: RepNet, resolved: ResolvedDesign, task: Task, training: TrainingSpec
+) -> Iterator[tuple[int, float]]:
+    """Trains, and yields each epoch's number from 1 and its mean loss when it has ended."""
     recipe = resolved.design.recipe
     rule = UpdateRule(model, recipe, head=model.head_parameters())
     features, labels = load_features(model, resolved, task, Split.TRAIN, training)
@@ -128,7 +132,6 @@ def _run_epochs(
     order = torch.Generator().manual_seed(training.seed)
     steps = training.epochs * math.ceil(len(labels) / recipe.accumulate)
     done = 0
-    losses = []
     model.train()
     for epoch in range(1, training.epochs + 1):
         total = torch.zeros((), device=task.device)
@@ -140,14 +143,12 @@ def _run_epochs(
             rule.step()
             total += loss.detach() * len(chosen)
             done += 1
-        losses.append(float(total) / len(labels))
-        if not math.isfinite(losses[-1]):
+        loss_mean = float(total) / len(labels)
+        if not math.isfinite(loss_mean):
             raise TrainingDivergedError(
-                f"The loss became {losses[-1]} in epoch {epoch}; use a smaller learning rate than {recipe.lr:g}."
+                f"The loss became {loss_mean} in epoch {epoch}; use a smaller learning rate than {recipe.lr:g}."
             )
-        if on_epoch is not None:
-            on_epoch(epoch, losses[-1])
-    return tuple(losses)
+        yield epoch, loss_mean
 
 
 def _validate(model: RepNet, resolved: ResolvedDesign, task: Task, training: TrainingSpec) -> float:

@@ -170,7 +170,8 @@ def test_a_design_over_the_budget_is_not_trained(workplace: Path, complains: Com
 
 
 def test_a_study_name_that_is_taken_and_one_that_is_none(workplace: Path, complains: Complains, cli: Run) -> None:
-    common = ("run", "--budget", "100KB", "--space", "tiny", "--epochs", "1", "--views", "1", "--workers", "1")
+    quick = ("--epochs", "1", "--views", "1", "--workers", "1", "--confirm", "0")
+    common = ("run", "--budget", "100KB", "--space", "tiny", *quick)
     assert cli(*common, "--trials", "1", "--study", "mine").code == 0
     message = complains(*common, "--trials", "1", "--study", "mine", "--resolution", "24", code=1)
     assert "exists with another space" in message

@@ -236,7 +236,7 @@ def test_a_study_on_a_board(cli: Run, workplace: Path) -> None:
         "--study",
         "mine",
     )
-    quick = ("--trials", "3", "--epochs", "1", "--views", "1")
+    quick = ("--trials", "3", "--epochs", "1", "--views", "1", "--confirm", "0")
     done = cli(*common, *quick, "--json")
     assert done.code == 0, done.err
     assert "left of its RAM: ccm 32.0 KiB + sram1 112.0 KiB + sram2 16.0 KiB" in done.err
@@ -257,7 +257,7 @@ def test_a_study_on_a_board(cli: Run, workplace: Path) -> None:
 
 
 def test_best_answers_a_board_from_a_study_of_a_budget(cli: Run, complains: Complains) -> None:
-    quick = ("--trials", "2", "--epochs", "1", "--views", "1", "--workers", "1", "--study", "mine")
+    quick = ("--trials", "2", "--epochs", "1", "--views", "1", "--confirm", "0", "--workers", "1", "--study", "mine")
     assert cli("run", "--budget", "300KB", "--space", "tiny", *quick).code == 0
     ask = ("best", "--study", "mine", "--board", "stm32f407", "--flash", "2MB")
     done = cli(*ask)

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import repnet_search
 from tests.cli.conftest import Run
 
-QUICK = ("--budget", "160KB", "--trials", "3", "--epochs", "1", "--views", "1", "--workers", "1", "--study", "mine")
+SHORT = ("--epochs", "1", "--views", "1", "--confirm", "0")
+QUICK = ("--budget", "160KB", "--trials", "3", *SHORT, "--workers", "1", "--study", "mine")
 
 
 def test_the_help_lists_the_commands(cli: Run) -> None:
@@ -39,7 +42,7 @@ def test_run_best_export_evaluate(cli: Run, workplace: Path) -> None:
     assert "\x1b[" not in done.out
     again = cli("run", *QUICK)
     assert again.code == 0
-    assert "3 designs trained" in again.out
+    assert "3 trained, and the last layer alone" in again.out
     assert again.out.count("1/3") == 0
 
     best = cli("best", "--study", "mine", "--budget", "100KB", "--json")
@@ -67,6 +70,25 @@ def test_run_prints_json_alone_on_stdout(cli: Run) -> None:
     assert all(0 <= item["test_accuracy"] <= 1 for item in report["compared"].values())
     assert report["compared"]["winner"]["ram_bytes"] <= 160 * 1024
     assert "budget" in done.err
+
+
+def test_the_best_are_confirmed_by_fresh_seeds(cli: Run, workplace: Path) -> None:
+    confirmed = ("--confirm", "1", "--confirm-seeds", "2", "--confirm-epochs", "1")
+    done = cli("run", *QUICK, *confirmed)
+    assert done.code == 0, done.err
+    assert "Confirmed by 2 seeds of 1 epochs" in done.out
+    assert "± is half the 95 % interval" in done.out
+    assert "on validation than on test" in done.out
+    again = cli("run", *QUICK, *confirmed, "--json")
+    report = json.loads(again.out)
+    assert "confirmed " not in again.err  # nothing is trained again
+    winner = report["compared"]["winner"]
+    assert {run["seed"] for run in winner["confirmed"]} == {1000003, 1000004}
+    assert winner["test_accuracy"] == pytest.approx(sum(run["test_accuracy"] for run in winner["confirmed"]) / 2)
+    assert cli("export", "--study", "mine", "--to", "out").code == 0
+    exported = json.loads(cli("evaluate", "out", "--json").out)
+    best = max(winner["confirmed"], key=lambda run: run["validation_accuracy"])
+    assert exported["accuracy"] == pytest.approx(best["test_accuracy"])
 
 
 def test_the_winner_is_a_design_that_trains_again(cli: Run, workplace: Path) -> None:
@@ -133,6 +155,10 @@ def test_two_workers_share_one_study(workplace: Path) -> None:
         "2",
         "--seed",
         "1",
+        "--confirm",
+        "2",
+        "--confirm-epochs",
+        "1",
         "--json",
     ]
     command = [sys.executable, "-m", "repnet_search", "run", "--budget", "160KB", *options]
@@ -142,6 +168,7 @@ def test_two_workers_share_one_study(workplace: Path) -> None:
     baselines = 3 * 3  # resolutions and recipes of the tiny space
     assert report["counts"]["trained"] == 4 + baselines
     assert report["counts"]["failed"] == 0
+    assert all(len(item["confirmed"]) == 3 for item in report["compared"].values())
     records = repnet_search.load_study(report["study"]).records
     trained = [record.design_id for record in records if record.outcome is repnet_search.Outcome.TRAINED]
     assert len(set(trained)) == len(trained)

@@ -13,7 +13,8 @@ from PIL import Image
 from tests.cli.conftest import Run
 
 Complains = Callable[..., str]
-SMALL = ("--trials", 1, "--epochs", 1, "--views", 1, "--workers", 1, "--space", "tiny", "--resolution", 32)
+QUICK = ("--trials", 1, "--epochs", 1, "--views", 1, "--workers", 1, "--confirm", 0)
+SMALL = (*QUICK, "--space", "tiny", "--resolution", 32)
 
 
 def _images(folder: Path, **counts: int) -> Path:

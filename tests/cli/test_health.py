@@ -15,7 +15,7 @@ from tests.cli.conftest import Run
 
 DESIGN = "connectors: []\nresolution: 32\nrecipe: {optimizer: sgd, accumulate: 16, lr: 0.1}\n"
 QUICK = ("--epochs", "1", "--views", "1")
-SEARCH = ("run", "--budget", "160KB", "--space", "tiny", "--trials", "1", "--workers", "1", "--study", "mine")
+SEARCH = ("run", "--budget", "160KB", "--space", "tiny", "--trials", "1", "--workers", "1", "--confirm", "0")
 
 
 @pytest.fixture

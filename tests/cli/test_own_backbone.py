@@ -33,7 +33,21 @@ def test_an_own_backbone_is_estimated_verified_and_profiled(cli: Run, workplace:
 def test_an_own_backbone_is_searched_and_exported(cli: Run, workplace: Path) -> None:
     Path("nets.py").write_text(OWN_FILE.read_text())
     Path("space.yaml").write_text(SPACE)
-    search = ("run", "--budget", "300KB", "--space", "space.yaml", "--trials", 2, "--epochs", 1, "--views", 1)
+    search = (
+        "run",
+        "--budget",
+        "300KB",
+        "--space",
+        "space.yaml",
+        "--trials",
+        2,
+        "--epochs",
+        1,
+        "--views",
+        1,
+        "--confirm",
+        0,
+    )
     done = cli(*search, "--backbone", "nets.py:tiny", "--study", "own", "--workers", 1)
     assert done.code == 0, done
     assert cli("export", "--study", "own", "--to", "out").code == 0

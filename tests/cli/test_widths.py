@@ -18,7 +18,7 @@ from tests.cli.conftest import Run
 from tests.weights_files import save_random_weights
 
 QUICK = ("--budget", "100KB", "--space", "tiny", "--resolution", "24", "--epochs", "1", "--views", "1")
-SEARCH = ("run", *QUICK, "--workers", "1", "--trials", "2", "--study", "mine")
+SEARCH = ("run", *QUICK, "--workers", "1", "--trials", "2", "--confirm", "0", "--study", "mine")
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from repnet_search.memory import estimate_memory
 from repnet_search.models.repnet import RepNet
 from repnet_search.spec import BackboneSpec, Connector, Design, Optimizer, Recipe, ResolvedDesign, resolve
 from repnet_search.spec.training import TrainingSpec
-from repnet_search.training.proxy import measure_test_accuracy, train_design
+from repnet_search.training.evaluate import measure_test_accuracy
+from repnet_search.training.proxy import train_design
 from repnet_search.training.task import Task
 from tests.designs import six_connectors
 

@@ -25,7 +25,7 @@ from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.propose import ORIGIN_KEY
 from repnet_search.search.run import Search
 from repnet_search.search.study import open_study
-from repnet_search.search.workers import REPLACEMENTS, Job, _Team, _Worker
+from repnet_search.search.workers import REPLACEMENTS, Job, _Team, _tell_of_records, _Worker
 from repnet_search.spec.study import StudySpec
 from repnet_search.training.task import Task
 from tests.search.conftest import search
@@ -130,11 +130,11 @@ def test_an_interrupted_design_is_tried_again_by_the_next_run(
     real = run_module.train_design
     calls: list[int] = []
 
-    def interrupted(*args: Any) -> Any:
+    def interrupted(*args: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) in (2, 8):  # a baseline, and a design that no queue held
             raise KeyboardInterrupt
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(run_module, "train_design", interrupted)
     for _ in range(2):
@@ -165,11 +165,11 @@ def test_a_trial_that_raises_is_recorded_with_its_reason_and_the_run_goes_on(
     real = run_module.train_design
     calls: list[int] = []
 
-    def raises(*args: Any) -> Any:
+    def raises(*args: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise error
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(run_module, "train_design", raises)
     search(settings, task, feasible, name="raising", trials=1)
@@ -185,8 +185,8 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(
     real, before = run_module.train_design, resource.getrlimit(resource.RLIMIT_FSIZE)
     calls: list[int] = []
 
-    def fills(*args: Any) -> Any:
-        trained = real(*args)
+    def fills(*args: Any, **options: Any) -> Any:
+        trained = real(*args, **options)
         calls.append(1)
         if len(calls) == 6:  # files end in the middle of the next line
             resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 100, before[1]))
@@ -265,7 +265,7 @@ def test_the_parent_tells_of_a_killed_worker_s_trial(
     team = OnceTeam(job)
     lost: Any = SimpleNamespace(exitcode=-9, is_alive=lambda: False)
     team.workers.append(_Worker(1, lost, lost_worker(1).complaint))
-    workers_module._watch(team, study, lambda record: told.append(record.reason))
+    workers_module._watch(team, study, _tell_of_records(study, lambda record: told.append(record.reason)))
     assert told == ["its worker was killed"]
     assert RecordReader(study).read()[0].outcome is Outcome.FAILED
 

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from repnet_search.errors import StudyError
 from repnet_search.results.front import best_under, pareto_front
-from repnet_search.results.record import Origin, Outcome
+from repnet_search.results.record import ALWAYS_TRAINED, Origin, Outcome
 from repnet_search.results.storage import open_storage
 from repnet_search.results.study import list_studies, load_study
 from repnet_search.search import run as run_module
@@ -72,7 +72,7 @@ def test_an_over_budget_design_is_pruned_with_its_reason_and_constraint(
     )
     assert not feasible.fits(large)
     study.enqueue_trial(large.params)
-    monkeypatch.setattr(run_module, "train_design", lambda *_: pytest.fail("an over-budget design was trained"))
+    monkeypatch.setattr(run_module, "train_design", lambda *_, **__: pytest.fail("an over-budget design was trained"))
     worker = Search(study, settings, task, feasible)
     proposal = worker.proposer.next([], waiting=True)
     assert proposal is not None
@@ -107,11 +107,11 @@ def test_an_interrupted_training_is_recorded_and_the_rest_is_kept(
     real = run_module.train_design
     calls: list[int] = []
 
-    def interrupted(*args: object) -> object:
+    def interrupted(*args: object, **options: object) -> object:
         calls.append(1)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return real(*args)  # type: ignore[arg-type]
+        return real(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(run_module, "train_design", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -183,7 +183,7 @@ def test_a_study_refuses_other_settings(
 def test_several_failures_in_a_row_stop_the_search(
     workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> object:
+    def fails(*_: object, **__: object) -> object:
         raise RuntimeError("out of memory\nwith details")
 
     monkeypatch.setattr(run_module, "train_design", fails)
@@ -192,13 +192,35 @@ def test_several_failures_in_a_row_stop_the_search(
     assert load_study("failing").count(Outcome.FAILED) == 5
 
 
+def test_designs_that_lag_behind_their_stratum_are_stopped_at_a_rung(
+    workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
+) -> None:
+    halving = settings.model_copy(
+        update={"search": SearchSpec(reduction=2), "training": settings.training.model_copy(update={"epochs": 4})}
+    )
+    worker = search(halving, task, feasible, name="halving", trials=16)
+    view = load_study("halving")
+    stopped = [record for record in view.records if record.outcome is Outcome.STOPPED]
+    assert stopped
+    assert view.trained_count == 16
+    for record in stopped:
+        trial = worker.study.get_trials()[record.number]
+        assert trial.state is TrialState.PRUNED
+        assert len(record.losses) == max(trial.intermediate_values) in (1, 2)
+        assert "not among the best" in record.reason
+        assert record.validation_accuracy is None
+    assert not any(record.origin in ALWAYS_TRAINED for record in stopped)
+    again = search(halving, task, feasible, name="again", trials=16)
+    assert shown(again) == shown(worker)
+
+
 def test_a_search_without_progress_ends_by_its_patience(
     workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = run_module.train_design
 
-    def equal(*args: object) -> object:
-        model, result = real(*args)  # type: ignore[arg-type]
+    def equal(*args: object, **options: object) -> object:
+        model, result = real(*args, **options)  # type: ignore[arg-type]
         return model, replace(result, validation_accuracy=0.5)
 
     monkeypatch.setattr(run_module, "train_design", equal)

@@ -8,8 +8,9 @@ import torch
 from repnet_search.data import Split
 from repnet_search.spec import Design, resolve
 from repnet_search.spec.training import Metric, TrainingSpec
+from repnet_search.training.evaluate import measure_test_accuracy, predict
 from repnet_search.training.metric import measure_predictions
-from repnet_search.training.proxy import measure_test_accuracy, predict, train_design
+from repnet_search.training.proxy import train_design
 from repnet_search.training.task import Task
 
 
@@ -28,7 +29,9 @@ def test_training_and_test_are_measured_by_the_metric(task: Task) -> None:
     _, second = train_design(resolved, task, balanced)
     assert first.losses == second.losses
     assert first.validation_accuracy == pytest.approx(second.validation_accuracy)  # the digits validate 40 per class
-    predicted, labels = predict(model, resolved.design, task, task.source.batches(Split.TEST, resolution=32, batch=256))
+    (predicted,), labels = predict(
+        [model], resolved.design, task, task.source.batches(Split.TEST, resolution=32, batch=256)
+    )
     shares = [float((predicted[labels == digit] == digit).double().mean()) for digit in range(10)]
     value = measure_test_accuracy(model, resolved.design, task, metric=Metric.BALANCED_ACCURACY)
     assert value == pytest.approx(sum(shares) / 10)

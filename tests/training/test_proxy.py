@@ -8,7 +8,8 @@ from repnet_search.errors import SpecError
 from repnet_search.models.backbone import FrozenConv
 from repnet_search.spec import BackboneSpec, Design, Norm, Optimizer, Recipe, resolve
 from repnet_search.spec.training import TrainingSpec
-from repnet_search.training.proxy import TrainingDivergedError, create_model, measure_test_accuracy, train_design
+from repnet_search.training.evaluate import measure_test_accuracy
+from repnet_search.training.proxy import Rungs, TrainingDivergedError, create_model, train_design
 from repnet_search.training.task import Task
 from repnet_search.training.views import create_views
 from tests.designs import six_connectors
@@ -111,3 +112,29 @@ def test_views_begin_with_the_images_and_follow_from_the_seed(task: Task) -> Non
 def test_views_of_a_blank_image_are_blank() -> None:
     blank = ImageSet(torch.full((1, 3, 16, 16), 200, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
     assert (create_views(blank, views=4, seed=0).images == 200).all()
+
+
+def test_a_training_is_stopped_at_a_rung(task: Task) -> None:
+    resolved = resolve(Design(connectors=(), recipe=RECIPE))
+    training = TrainingSpec(epochs=4, views=2)
+    seen: list[tuple[int, float]] = []
+
+    def judge(epoch: int, accuracy: float) -> bool:
+        seen.append((epoch, accuracy))
+        return epoch < 2
+
+    _, stopped = train_design(resolved, task, training, rungs=Rungs((1, 2, 3), judge))
+    assert [epoch for epoch, _ in seen] == [1, 2]
+    assert stopped.stopped
+    assert stopped.validation_accuracy == seen[-1][1]
+    _, whole = train_design(resolved, task, training)
+    assert not whole.stopped
+    assert whole.losses[:2] == stopped.losses
+
+
+def test_looking_at_a_training_does_not_change_it(task: Task) -> None:
+    resolved = resolve(six_connectors().model_copy(update={"recipe": RECIPE}))
+    _, looked_at = train_design(resolved, task, SHORT, rungs=Rungs((1,), lambda *_: True))
+    _, alone = train_design(resolved, task, SHORT)
+    assert looked_at.losses == alone.losses
+    assert looked_at.validation_accuracy == alone.validation_accuracy

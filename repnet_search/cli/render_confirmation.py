@@ -1,0 +1,81 @@
+"""The confirmation of a search as text: means with their intervals, and what may be concluded from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from repnet_search.cli.render import describe_connectors, describe_recipe, format_percent
+from repnet_search.results.record import TrialRecord
+from repnet_search.search.finish import SearchResult
+from repnet_search.units import format_size
+
+
+def confirmation_table(result: SearchResult) -> Table:
+    """Returns all confirmed designs, the best mean first."""
+    view = result.view
+    some = next(iter(view.confirmed.values()))
+    seeds = len(some.runs)
+    metric = view.settings.training.metric
+    title = f"Confirmed by {seeds} seed{'s' if seeds > 1 else ''} of {some.epochs} epochs"
+    named = f" ({metric.label})" if metric.of("test") != "test" else ""
+    table = Table(title=title + named, title_justify="left", box=None)
+    table.add_column("")
+    table.add_column("design")
+    for heading in ("memory", "search", "validation", "test"):
+        table.add_column(heading, justify="right")
+    table.add_column("connectors after block")
+    roles = {record.design_id: name for name, record in reversed(result.compared)}
+    near = {record.design_id for record in result.near}
+    for record in _confirmed(result):
+        confirmation = view.confirmed[record.design_id]
+        mark = "★" if record.design_id == result.winner.design_id else "≈" if record.design_id in near else ""
+        size = f"{record.design.resolution} px, {describe_recipe(record.design)}"
+        role = roles.get(record.design_id, "")
+        table.add_row(
+            mark,
+            f"{record.short_id}{f', {role}' if role else ''}",
+            format_size(record.ram_bytes),
+            format_percent(record.validation_accuracy),
+            format_mean(confirmation.validation),
+            format_mean(confirmation.test) if confirmation.test is not None else "–",
+            f"{describe_connectors(record.design)}  ({size})",
+        )
+    return table
+
+
+def conclusions(result: SearchResult) -> Iterator[str]:
+    """Yields sentences: how the intervals are meant, the gap to the test images, and the cheapest of the best."""
+    confirmation = result.view.confirmed[result.winner.design_id]
+    if len(confirmation.runs) > 1:
+        yield "± is half the 95 % interval of the mean over seeds; that of the images comes on top."
+    if confirmation.test is not None:
+        gap = 100 * (confirmation.validation[0] - confirmation.test[0])
+        yield f"The winner is {abs(gap):.1f} points {'better' if gap >= 0 else 'worse'} on validation than on test."
+    others = [record for record in result.near if record.design_id != result.winner.design_id]
+    if others:
+        cheapest = result.near[0]
+        which = "the winner itself" if cheapest.design_id == result.winner.design_id else cheapest.short_id
+        yield (
+            f"≈ {len(others)} more within a point of the best on validation; the cheapest of them all is {which} with "
+            f"{format_size(cheapest.ram_bytes)}."
+        )
+    if result.last_layer is not None and result.winner.design_id == result.last_layer.design_id:
+        yield "No Rep-Net beats the last layer alone here: train that."
+    elif result.widest is not None and result.widest in result.near:
+        yield "The widest design that fits is as good: a search was not needed here."
+
+
+def format_mean(value: tuple[float, float | None]) -> str:
+    """Returns a mean and its interval, both in 0..1, in percent."""
+    mean, half = value
+    return format_percent(mean) if half is None else f"{100 * mean:.1f} ± {100 * half:.1f} %"
+
+
+def _confirmed(result: SearchResult) -> list[TrialRecord]:
+    """Returns one record of each confirmed design that fits, the best mean first."""
+    view = result.view
+    limit = view.settings.available_bytes
+    found = {r.design_id: r for r in view.records if r.design_id in view.confirmed and r.ram_bytes <= limit}
+    return sorted(found.values(), key=lambda record: -view.confirmed[record.design_id].validation[0])
