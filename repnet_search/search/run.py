@@ -24,8 +24,9 @@ from repnet_search.search.propose import ORIGIN_KEY, Proposal, Proposer
 from repnet_search.search.rungs import find_stratum, goes_on, rung_epochs
 from repnet_search.search.trained import save_trained
 from repnet_search.spec.files import design_to_yaml, save_text
+from repnet_search.spec.resolve import ResolvedDesign
 from repnet_search.spec.study import StudySpec
-from repnet_search.training.proxy import Rungs, train_design
+from repnet_search.training.proxy import ProxyResult, Rungs, train_design
 from repnet_search.training.task import Task
 
 MEMORY_CONSTRAINT = "ram_bytes_over_budget"
@@ -136,7 +137,7 @@ class Search:
     def _train(self, candidate: Candidate, record: TrialRecord, trial: optuna.Trial) -> TrialRecord:
         try:
             rungs = self._create_rungs(record, trial)
-            model, result = train_design(candidate.resolved, self.task, self.settings.training, rungs=rungs)
+            result = self.train(candidate.resolved, rungs=rungs)
         except KeyboardInterrupt:
             self._tell(trial, replace(record, outcome=Outcome.FAILED, reason=INTERRUPTED))
             raise
@@ -153,7 +154,6 @@ class Search:
                 losses=result.losses,
                 elapsed_seconds=result.elapsed_seconds,
             )
-        save_trained(self.study.study_name, record.design_id, model)
         return replace(
             record,
             outcome=Outcome.TRAINED,
@@ -162,6 +162,13 @@ class Search:
             elapsed_seconds=result.elapsed_seconds,
             saturation=result.saturation,
         )
+
+    def train(self, resolved: ResolvedDesign, *, rungs: Rungs | None) -> ProxyResult:
+        """Returns how a design did, its trained parameters kept; a replay of recorded trainings stands in for this."""
+        model, result = train_design(resolved, self.task, self.settings.training, rungs=rungs)
+        if not result.stopped:
+            save_trained(self.study.study_name, resolved.id, model)
+        return result
 
     def _create_rungs(self, record: TrialRecord, trial: optuna.Trial) -> Rungs | None:
         """Returns where a training may be stopped; Optuna is told of each rung, and other workers see it there."""
