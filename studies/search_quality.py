@@ -10,11 +10,8 @@ search with plain training is matched. One component is taken out at a time.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +27,6 @@ from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.propose import enqueue_starts
 from repnet_search.search.run import Limits, Search
 from repnet_search.spec import BackboneSpec
-from repnet_search.spec.files import save_text
 from repnet_search.spec.resolve import ResolvedDesign
 from repnet_search.spec.study import DataSpec, Sampler, SearchSpec, StudySpec, WeightsSpec
 from repnet_search.training.proxy import ProxyResult, Rungs

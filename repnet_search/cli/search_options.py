@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from repnet_search.spec.study import SearchSpec
 
 DEFAULT_TRIALS = 24
-SAMPLERS = ("tpe", "random", "nsga2", "exhaustive")
+SAMPLERS = ("tpe", "gp", "random", "nsga2", "exhaustive")
 """As `spec.study.Sampler` has them; importing it would cost `--help` a third of a second."""
 
 
@@ -71,8 +71,8 @@ def search_options(command: Command) -> Command:
             type=click.Choice(SAMPLERS),
             default=SAMPLERS[0],
             show_default=True,
-            help="What proposes designs: a Parzen estimator, uniform draws of what fits, an evolution, or all that "
-            "fits (spaces of up to two million combinations).",
+            help="What proposes designs: a Parzen estimator, a Gaussian process, uniform draws of what fits, an "
+            "evolution, or all that fits (spaces of up to two million combinations).",
         ),
         click.option(
             "--show-cut",

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repnet_search.search.batch import Choices
+from repnet_search.search.fields import count_steps
 from repnet_search.search.space import SearchSpace
 
 Floats = NDArray[np.float64]
@@ -27,7 +28,6 @@ MOST_REST = 175
 
 PRIOR_WEIGHT = 1.0
 _SPREAD = 0.5
-_ORDERED = ("width_mult", "resolution", "image_pool", "readers", "depth", "width", "kernel", "groups", "pool")
 
 
 class ParzenDensity:
@@ -103,12 +103,6 @@ def _with_prior(kernel: Floats, weight: float) -> Floats:
 
 def _kernel(name: str, count: int) -> Floats:
     """Returns how a centre's weight goes to the choices: only its own, or less and less with their distance."""
-    field = name.removeprefix("early_").removeprefix("late_")
-    places = np.arange(count)
-    near = np.exp(-np.abs(places[:, None] - places) / _SPREAD)
-    if name.startswith("stage_"):  # no connector is near to no block
-        near[0, 1:] = near[1:, 0] = 0
-    elif field not in _ORDERED:
-        near = np.eye(count)
+    near = np.exp(-count_steps(name, count) / _SPREAD)
     found: Floats = near / near.sum(axis=1, keepdims=True)
     return found

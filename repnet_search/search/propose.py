@@ -127,7 +127,7 @@ class Proposer:
     def _suggestions(self, records: Sequence[TrialRecord], seed: Seed) -> Iterator[tuple[Origin, Suggestion]]:
         """Yields suggestions, each for where the one before had nothing new."""
         history = self._history(records)
-        if self.search.sampler is Sampler.TPE:
+        if self.search.sampler in (Sampler.TPE, Sampler.GP):
             yield from self._in_turn(records, history, seed)
         yield Origin.SAMPLER, self.sampler.suggest(history, seed=seed)
         yield Origin.FEASIBLE, self.sampler.draw(seed=seed)
@@ -147,10 +147,10 @@ class Proposer:
             yield Origin.FEASIBLE, self.sampler.draw(seed=seed)  # a way of exchanging may not fit at all
         elif turn == STRATUM_EVERY - 1:
             limit_bytes = int(STRATA[counted // STRATUM_EVERY % len(STRATA)] * budget_bytes)
-            for suggestion in self._varied(records, seed, limit_bytes):
+            for suggestion in self._varied(records, seed, limit_bytes) if self.search.sampler is Sampler.TPE else ():
                 yield Origin.STRATUM, suggestion
             yield Origin.STRATUM, self.sampler.suggest(history, seed=seed, limit_bytes=limit_bytes)
-        elif turn % 2:
+        elif turn % 2 and self.search.sampler is Sampler.TPE:
             for suggestion in self._varied(records, seed, budget_bytes):
                 yield Origin.NEIGHBOUR, suggestion
 

@@ -21,6 +21,7 @@ from repnet_search.search.evolution import breed
 from repnet_search.search.fitting import FittingDesigns
 from repnet_search.search.parzen import ParzenEstimator
 from repnet_search.search.space import Choice
+from repnet_search.search.surrogate import create_process, describe_sample
 from repnet_search.spec.study import Sampler
 
 LOOKED_AT = 2048
@@ -31,6 +32,7 @@ COMPARED = 24
 
 DRAWN = 64
 VARIED = 512
+PARENTS = 4
 
 Floats = NDArray[np.float64]
 Seed = tuple[int, ...]
@@ -95,6 +97,8 @@ class DesignSampler:
         generator = np.random.default_rng([*seed, 2])
         if self.sampler is Sampler.NSGA2:
             return self._evolve(history, generator, seed, limit_bytes)
+        if self.sampler is Sampler.GP:
+            return self._improve(history, seed, limit_bytes)
         return self._model(history, generator, seed, limit_bytes)
 
     def draw(
@@ -143,6 +147,25 @@ class DesignSampler:
         more = self.draw(seed=seed, limit_bytes=limit_bytes)
         found = np.concatenate([self.canonical(fitting), more.fitting])
         return Suggestion(found, found[:0], len(children), len(children) - len(fitting))
+
+    def _improve(self, history: History, seed: Seed, limit_bytes: int | None) -> Suggestion:
+        """Returns what is expected to improve on the best: of draws, and of what is next to the best designs."""
+        memory = self.fitting.memory
+        features = describe_sample(memory.measure(history.choices))
+        process = create_process(memory.space, features, history.accuracies)
+        expected, _ = process.predict(features)
+        budget_bytes = self.fitting.limits.ram_bytes if limit_bytes is None else limit_bytes
+        within = history.ram_bytes <= budget_bytes
+        ranked = np.argsort(-np.where(within & history.trained, expected, -np.inf), kind="stable")[:PARENTS]
+        best = float(np.where(within & history.trained, expected, -np.inf).max())
+        drawn = self.fitting.draw(LOOKED_AT // 4, seed=seed, limit_bytes=limit_bytes)
+        varied = self.vary(history.choices[ranked], seed=seed, limit_bytes=budget_bytes)
+        fitting = np.unique(np.concatenate([self.canonical(drawn.sample.choices), varied.fitting]), axis=0)
+        if not len(fitting):
+            return Suggestion(fitting, fitting, drawn.seen, drawn.over)
+        gain = process.expected_improvement(describe_sample(memory.measure(fitting)), best=best)
+        order = np.argsort(-gain, kind="stable")
+        return Suggestion(fitting[order], fitting[:0], drawn.seen + varied.seen, drawn.over + varied.over)
 
     def _model(
         self, history: History, generator: np.random.Generator, seed: Seed, limit_bytes: int | None

@@ -50,6 +50,7 @@ class Sampler(StrEnum):
 
     TPE = "tpe"
     RANDOM = "random"
+    GP = "gp"
     NSGA2 = "nsga2"
     EXHAUSTIVE = "exhaustive"
 
