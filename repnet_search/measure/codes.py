@@ -16,7 +16,8 @@ from repnet_search.graph import OpKind, Role
 from repnet_search.measure.kernel_run import KernelRun
 from repnet_search.measure.kinks import Sides
 from repnet_search.models.quantisation import unclamped
-from repnet_search.models.quantised import QuantisedBlock, QuantisedMerge
+from repnet_search.models.quantised import QuantisedMerge
+from repnet_search.models.quantised_block import QuantisedBlock
 from repnet_search.models.repnet import RepNet
 
 

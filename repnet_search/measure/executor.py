@@ -28,7 +28,8 @@ from repnet_search.measure.kinks import Sides, record_sides
 from repnet_search.memory import Arena
 from repnet_search.models.input_range import InputRange
 from repnet_search.models.module import NORM_EPS
-from repnet_search.models.quantised import QuantisedBackbone, QuantisedConv
+from repnet_search.models.quantised import QuantisedBackbone
+from repnet_search.models.quantised_block import QuantisedConv
 from repnet_search.spec import Recipe
 from repnet_search.training.update import ParameterRule
 

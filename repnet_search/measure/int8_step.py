@@ -11,7 +11,8 @@ from torch import Tensor
 from repnet_search.graph import Op, OpKind, Role, TrainingGraph
 from repnet_search.measure.arena_memory import ArenaViolationError
 from repnet_search.models.quantisation import QuantParams
-from repnet_search.models.quantised import QuantisedBackbone, QuantisedBlock, QuantisedConv, QuantisedMerge
+from repnet_search.models.quantised import QuantisedBackbone, QuantisedMerge
+from repnet_search.models.quantised_block import QuantisedBlock, QuantisedConv
 from repnet_search.spec import Exchange
 
 

@@ -14,7 +14,7 @@ from repnet_search.measure import kernels_forward as forward
 from repnet_search.measure.int8_step import encode
 from repnet_search.measure.kernel_run import KernelRun
 from repnet_search.models.quantisation import QuantParams, requantise, unclamped
-from repnet_search.models.quantised import QuantisedConv
+from repnet_search.models.quantised_block import QuantisedConv
 from repnet_search.spec import Exchange
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from repnet_search.memory.segments import Segment, Target, measure_head, measure_module
 from repnet_search.spec.design import Exchange, Norm
+from repnet_search.spec.resolve import ResolvedDesign
 from repnet_search.spec.shapes import ModuleShape
 
 EXCHANGES = (Exchange.BOTH, Exchange.TO_BACKBONE, Exchange.TO_REPNET)
@@ -61,6 +62,11 @@ def module_key(shape: ModuleShape, *, first: bool) -> ModuleKey:
         shape.out_size,
         *shape.groups,
     )
+
+
+def module_keys(resolved: ResolvedDesign) -> list[ModuleKey]:
+    """Returns what decides the rows of a design's modules, in their order."""
+    return [module_key(module, first=index == 0) for index, module in enumerate(resolved.modules)]
 
 
 def context(exchange: int, feature_tracked: bool, whole_gradients: bool) -> int:

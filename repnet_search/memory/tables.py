@@ -29,7 +29,7 @@ from repnet_search.memory.families import (
     ModuleKey,
     measure_heads,
     measure_modules,
-    module_key,
+    module_keys,
 )
 from repnet_search.memory.legs import Hold, Path, create_leg_table
 from repnet_search.memory.liveness import align
@@ -127,7 +127,7 @@ class MemoryTables:
         """
         for resolved in designs:
             self._check(resolved)
-        self.add_modules([key for resolved in designs for key in _module_keys(resolved)])
+        self.add_modules([key for resolved in designs for key in module_keys(resolved)])
         legs: list[tuple[int, int, int]] = []
         starts = []
         for resolved in designs:
@@ -161,7 +161,7 @@ class MemoryTables:
         """Returns the end, the exchange and the row of a design's legs."""
         legs = [
             (shape.after_block, EXCHANGES.index(shape.exchange), self.keys[key])
-            for shape, key in zip(resolved.modules, _module_keys(resolved), strict=True)
+            for shape, key in zip(resolved.modules, module_keys(resolved), strict=True)
         ]
         head = self.head_row(resolved.modules[-1].after_block if resolved.head_reads_stream else None)
         return [*legs, (self.legs.blocks, HEAD_EXCHANGE, head)]
@@ -282,10 +282,6 @@ def create_tables(
     """Returns the tables of a context, without modules as yet."""
     target = Target(batch, activation_bits, schedule, slopes)
     return MemoryTables(table, resolution=resolution, classes=classes, target=target)
-
-
-def _module_keys(resolved: ResolvedDesign) -> list[ModuleKey]:
-    return [module_key(module, first=index == 0) for index, module in enumerate(resolved.modules)]
 
 
 def _contexts(exchange: Integers, path: Integers, whole: NDArray[np.bool_]) -> Integers:

@@ -107,7 +107,8 @@ class _Fit(NamedTuple):
 
 def _fit(distances: Floats, targets: Floats, length: float, noise: float) -> _Fit:
     kernel = np.exp(-distances / length) + noise * np.eye(len(targets))
-    cholesky: Floats = np.linalg.cholesky(kernel / (1 + noise))  # the variance of an observation is 1
+    # The variance of an observation is 1.
+    cholesky = np.asarray(np.linalg.cholesky(kernel / (1 + noise)), dtype=np.float64)
     solved = np.linalg.solve(cholesky, targets)
     likelihood = -0.5 * float(solved @ solved) - float(np.log(np.diag(cholesky)).sum())
     weights = np.linalg.solve(cholesky.T, solved) / (1 + noise)

@@ -26,7 +26,8 @@ from repnet_search.models.quantisation import (
     quantise_weight,
     requantise,
 )
-from repnet_search.models.quantised import QuantisedBackbone, QuantisedBlock, QuantisedConv, QuantisedMerge
+from repnet_search.models.quantised import QuantisedBackbone, QuantisedMerge
+from repnet_search.models.quantised_block import QuantisedBlock, QuantisedConv
 from repnet_search.models.repnet import RepNet
 from repnet_search.models.weights import create_random_weights
 from repnet_search.spec import Connector, Design, Exchange, resolve
