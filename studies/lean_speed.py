@@ -5,7 +5,6 @@ python -m studies.lean_speed [--to FILE.md]
 MobileNetV2-0.35 with its last convolution, 96 px, frozen, its batch norms in eval mode; the gradient enters behind
 block 2 through a connector whose module is next to nothing. Stock is torchvision's own network (norms apart) and, for
 comparison, our frozen backbone (norms folded) on stock operators. One thread, medians, all in one run, interleaved.
-The second table is proxy training: designs of the default space from cached features, whole steps.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 
 import torch
 from torch import Tensor, nn
@@ -23,19 +21,16 @@ from torch.nn import functional
 
 from repnet_search.measure.kept import measure_kept_bytes, measure_lean_kept_bytes
 from repnet_search.models.lean_runtime import LeanRuntime
-from repnet_search.models.repnet import Prefix, RepNet
+from repnet_search.models.repnet import RepNet
 from repnet_search.models.vision import torchvision
 from repnet_search.models.weights import create_random_weights
-from repnet_search.search.space import SearchSpace
 from repnet_search.spec import BackboneSpec, Connector, Design, resolve
-from repnet_search.spec.bundled import load_space
 from repnet_search.spec.files import save_text
 from repnet_search.spec.resolve import ResolvedDesign
 
 RESOLUTION = 96
 CLASSES = 10
 ROUNDS = 5
-DESIGNS = 24
 
 
 class EnteredBackbone(nn.Module):
@@ -103,41 +98,8 @@ def measure_steps(batch: int) -> list[float]:
     )
 
 
-def measure_proxy(batch: int, *, resolution: int, train_bias: bool) -> float:
-    """Returns the lean runtime's time of proxy steps as a share of stock PyTorch's, summed over random designs."""
-    space = SearchSpace(load_space("default"), BackboneSpec())
-    random = Random(0)
-    weights = create_random_weights(space.table, seed=0)
-    stock_seconds = lean_seconds = 0.0
-    for _ in range(DESIGNS):
-        changes = {"resolution": resolution, "train_bias": train_bias}
-        resolved = resolve(space.design(space.sample(random)).design.model_copy(update=changes), clamp_groups=True)
-        model = RepNet(resolved, weights, classes=CLASSES)
-        stock, lean = _proxy_steps(model, LeanRuntime(model, resolved), *create_batch(batch, resolution=resolution))
-        one, other = median_seconds([stock, lean], repeats=9)
-        stock_seconds += one
-        lean_seconds += other
-    return lean_seconds / stock_seconds
-
-
-def _proxy_steps(
-    model: RepNet, runtime: LeanRuntime, images: Tensor, labels: Tensor
-) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Returns the two steps from cached features, each with its own copy of them as proxy training selects it."""
-    with torch.no_grad():
-        cached = model.prefix(images)
-
-    def prefix() -> Prefix:
-        return Prefix(cached.stream.clone(), tuple(value.clone() for value in cached.features), cached.feature.clone())
-
-    return (
-        lambda: functional.cross_entropy(model.adapt(prefix()), labels).backward(),
-        lambda: runtime.adapted_loss(prefix(), labels).backward(),
-    )
-
-
 def report() -> str:
-    """Returns the two tables."""
+    """Returns the table."""
     lines = [
         "# The lean runtime against stock PyTorch",
         "",
@@ -154,25 +116,13 @@ def report() -> str:
             f"| {batch} | {stock} | {lean} | {stock / lean:.1f} | {seconds[2] / seconds[0]:.2f} | "
             f"{seconds[2] / seconds[1]:.2f} |"
         )
-    lines += [
-        "",
-        f"Proxy steps from cached features, lean / folded stock, {DESIGNS} designs of the default space each:",
-        "",
-        "| batch | px | biases frozen | biases train |",
-        "|--:|--:|--:|--:|",
-    ]
-    for batch, resolution in ((1, 48), (16, 48), (16, 96)):
-        frozen, trained = (
-            measure_proxy(batch, resolution=resolution, train_bias=train_bias) for train_bias in (False, True)
-        )
-        lines.append(f"| {batch} | {resolution} | {frozen:.2f} | {trained:.2f} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Prints the tables, and writes them where asked."""
+    """Prints the table, and writes it where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--to", type=Path, help="write the tables to this file too")
+    parser.add_argument("--to", type=Path, help="write the table to this file too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     text = report()

@@ -30,7 +30,7 @@ from repnet_search.models.lean import (
 from repnet_search.models.lean_module import OutputNormValues, StandardisedConv, WriteExchange, output_norm
 from repnet_search.models.lean_smooth import ChannelScale, CoarseActivation
 from repnet_search.models.module import OutputBatchNorm, OutputNorm
-from repnet_search.models.repnet import Prefix, RepNet
+from repnet_search.models.repnet import RepNet
 from repnet_search.models.winners import max_pool
 from repnet_search.spec.design import Exchange, Norm
 from repnet_search.spec.resolve import ResolvedDesign
@@ -62,22 +62,12 @@ class LeanRuntime:
         drops = _last_reads(self.graph, self._raw)
         # Not bound to this object: in a cycle it would hold its model until the garbage collector comes round.
         self._steps = [(KERNELS[op.kind], op, drops[index]) for index, op in enumerate(forward)]
-        self._after_prefix = _steps_after_prefix(model, self.graph)
-        self._prefix_tensors = _prefix_tensors(model, self.graph)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Returns the mean cross-entropy of normalised images (N, 3, H, W) with int64 labels (N,)."""
-        return self._run({0: images}, range(len(self._steps)), labels)
-
-    def adapted_loss(self, prefix: Prefix, labels: Tensor) -> Tensor:
-        """Returns the same from the frozen part's features, which it overwrites."""
-        given = (prefix.stream, *prefix.features, prefix.feature)
-        return self._run(dict(zip(self._prefix_tensors, given, strict=True)), self._after_prefix, labels)
-
-    def _run(self, values: Values, steps: range | list[int], labels: Tensor) -> Tensor:
         self._labels = labels
-        for index in steps:
-            kernel, op, drops = self._steps[index]
+        values: Values = {0: images}
+        for kernel, op, drops in self._steps:
             kernel(self, op, values)
             for tensor in drops:
                 values.pop(tensor, None)
@@ -211,23 +201,6 @@ def _last_reads(graph: TrainingGraph, raw: dict[str, int]) -> list[tuple[int, ..
         last |= dict.fromkeys(touched, index)
     last.pop(graph.ops[graph.forward_ops - 1].writes[1])
     return [tuple(tensor for tensor, at in last.items() if at == index) for index in range(graph.forward_ops)]
-
-
-def _prefix_tensors(model: RepNet, graph: TrainingGraph) -> tuple[int, ...]:
-    """Returns the tensors that a prefix gives: r_0, b at each leading reader, b where the gradient path begins."""
-    features = [0]
-    for block in range(len(model.backbone.blocks)):
-        made = [op.writes[0] for op in graph.ops[: graph.forward_ops] if op.place == f"block {block}"]
-        features.append(made[-1] if made else features[-1])
-    stream = graph.ops[0].writes[0] if graph.ops[0].kind is OpKind.IMAGE_POOL else -1
-    readers = [features[shape.after_block + 1] for shape in model.shapes[: model.prefix_modules]]
-    return stream, *readers, features[model.prefix_blocks]
-
-
-def _steps_after_prefix(model: RepNet, graph: TrainingGraph) -> list[int]:
-    """Returns the forward operators that a prefix has not run."""
-    done = {f"block {block}" for block in range(model.prefix_blocks)} | {"image"}
-    return [index for index, op in enumerate(graph.ops[: graph.forward_ops]) if op.place not in done]
 
 
 KERNELS: dict[OpKind, Callable[[LeanRuntime, Op, Values], None]] = {

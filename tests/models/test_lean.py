@@ -154,29 +154,6 @@ def test_designs_keep_peak_and_train_as_planned(seed: int) -> None:
     assert measure_lean_gradient_error(resolved, model, images, labels) <= LEAN_TOLERANCE
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_cached_prefix_gives_the_same_loss_and_gradients(seed: int) -> None:
-    random = Random(100 + seed)
-    resolved = random_resolved(random)
-    torch.manual_seed(seed)
-    model = RepNet(resolved, create_random_weights(resolved.table, seed=seed), classes=5).double()
-    with torch.no_grad():
-        for value in model.parameters():
-            if value.requires_grad:
-                value.add_(torch.randn_like(value), alpha=0.1)
-    size = resolved.design.resolution
-    images, labels = torch.randn(2, 3, size, size, dtype=torch.float64), torch.tensor([1, 4])
-    trained = [value for value in model.parameters() if value.requires_grad]
-    runtime = LeanRuntime(model, resolved)
-    whole = runtime.loss(images, labels)
-    with torch.no_grad():
-        prefix = model.prefix(images)
-    adapted = runtime.adapted_loss(prefix, labels)
-    assert adapted.item() == pytest.approx(whole.item(), abs=1e-12)
-    for one, other in zip(torch.autograd.grad(whole, trained), torch.autograd.grad(adapted, trained), strict=True):
-        torch.testing.assert_close(one, other)
-
-
 def test_every_forward_operator_of_a_frozen_backbone_has_a_kernel() -> None:
     others = {OpKind.STREAMED_BLOCK, OpKind.BACKBONE_NORM}
     assert set(KERNELS) == {kind for kind in OpKind if kind.is_forward} - others
