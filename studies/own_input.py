@@ -42,6 +42,7 @@ def _options(arguments: argparse.Namespace) -> list[str]:
         *("--proxy-images", str(arguments.proxy_images)),
         *("--views", "1", "--epochs", str(arguments.epochs)),
         *("--trials", str(arguments.trials)),
+        *("--confirm", str(arguments.confirm), "--confirm-epochs", str(arguments.epochs)),
         f"--input-range={arguments.input_range}",
     ]
 
@@ -57,7 +58,9 @@ def summarise(searches: list[dict[str, Any]], command: str) -> str:
         f"Weights {settings['weights']['name']} (sha256 `{settings['weights']['sha256'][:16]}…`), images "
         f"{settings['data']['name']} (sha256 of the training and validation images "
         f"`{settings['data']['sha256'][:16]}…`), {settings['data']['proxy_images']} of them for training and "
-        f"validation; {len(searches)} independent searches on 2 cores. The test set is read once in each. Written by "
+        f"validation; {len(searches)} independent searches on 2 cores, whose best designs are confirmed by three seeds each "
+        "(as long as in the search: so few images are over-fitted soon). Validation is the search's accuracy, test the "
+        "mean over those seeds; the test set is read once in each search. Written by "
         "`python -m studies.own_input`.",
         "",
         "| seed | seconds | | memory, KiB | validation % | test % | connectors |",
@@ -101,7 +104,8 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--proxy-images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--trials", type=int, default=48)
+    parser.add_argument("--confirm", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--to", type=Path, default=Path(__file__).with_suffix(""), help="the record, without its suffix"

@@ -38,6 +38,7 @@ def _options(arguments: argparse.Namespace) -> list[str]:
         *(part for resolution in RESOLUTIONS for part in ("--resolution", str(resolution))),
         *("--proxy-images", str(arguments.proxy_images), "--views", "1", "--epochs", str(arguments.epochs)),
         *("--trials", str(arguments.trials), "--seed", str(arguments.seed)),
+        *("--confirm", "3", "--confirm-seeds", "2", "--confirm-epochs", str(arguments.epochs)),
         f"--input-range={arguments.input_range}",
     ]
 
@@ -54,8 +55,8 @@ def summarise(searches: list[dict[str, Any]], arguments: argparse.Namespace) -> 
         f"Weights {settings['weights']['name']} (sha256 `{settings['weights']['sha256'][:16]}…`), images "
         f"{settings['data']['name']} (sha256 of the training and validation images "
         f"`{settings['data']['sha256'][:16]}…`), {settings['data']['proxy_images']} of them for training and "
-        "validation, int8; one search per row, whose winners are the best on validation. The test set is read once in "
-        "each. Written by `python -m studies.resolutions`.",
+        "validation, int8; one search per row, whose best designs are confirmed by two seeds. Test accuracies are "
+        "means over these; the test set is read once in each search. Written by `python -m studies.resolutions`.",
         "",
         "| budget | schedule | space that fits | winner | memory, KiB | test % | last layer alone | test % | gain |",
         "|---|---|--:|---|--:|--:|---|--:|--:|",
