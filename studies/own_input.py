@@ -58,9 +58,9 @@ def summarise(searches: list[dict[str, Any]], command: str) -> str:
         f"Weights {settings['weights']['name']} (sha256 `{settings['weights']['sha256'][:16]}…`), images "
         f"{settings['data']['name']} (sha256 of the training and validation images "
         f"`{settings['data']['sha256'][:16]}…`), {settings['data']['proxy_images']} of them for training and "
-        f"validation; {len(searches)} independent searches on 2 cores, whose best designs are confirmed by three seeds each "
-        "(as long as in the search: so few images are over-fitted soon). Validation is the search's accuracy, test the "
-        "mean over those seeds; the test set is read once in each search. Written by "
+        f"validation; {len(searches)} independent searches on 2 cores, whose best designs are confirmed by three seeds "
+        "each (as long as in the search: so few images are over-fitted soon). Validation is the search's accuracy, "
+        "test the mean over those seeds; the test set is read once in each search. Written by "
         "`python -m studies.own_input`.",
         "",
         "| seed | seconds | | memory, KiB | validation % | test % | connectors |",

@@ -97,6 +97,7 @@ def run(
     patience: int | None,
     sampler: str,
     show_cut: int,
+    warm_start: tuple[str, ...],
     reduction: int,
     confirm: int,
     confirm_seeds: int,
@@ -138,7 +139,7 @@ def run(
     from repnet_search.cli.present import RunPresenter
     from repnet_search.errors import UsageError
     from repnet_search.memory import check_backbone_fits
-    from repnet_search.results.storage import open_storage, study_folder
+    from repnet_search.results.storage import load_optuna_study, open_storage, study_folder
     from repnet_search.results.study import RecordReader
     from repnet_search.search.confirm import Confirmer, plan_runs
     from repnet_search.search.feasible import FeasibleSpace
@@ -146,6 +147,7 @@ def run(
     from repnet_search.search.run import Limits, Search
     from repnet_search.search.space import SearchSpace
     from repnet_search.search.study import open_study
+    from repnet_search.search.warm_start import enqueue_winners
     from repnet_search.search.workers import Job, confirm_with_workers, run_workers
     from repnet_search.spec.study import Sampler
     from repnet_search.spec.training import FeatureType, Metric, TrainingSpec
@@ -186,8 +188,10 @@ def run(
     study_folder(name)  # refuses what is no name, before the storage is made
     count = _count_workers(workers, task, storage)
     report_features(task, resolutions=space_spec.resolution)
+    others = [load_optuna_study(other, open_storage(storage)) for other in warm_start]
     presenter = RunPresenter(name, settings, task, trials=trials, workers=count, as_json=as_json)
     with open_study(name, open_storage(storage, create=True), settings, feasible) as optuna_study:
+        enqueue_winners(optuna_study, feasible, others)
         reader = RecordReader(optuna_study)
         share = feasible.fitting.measure_share(samples=SHARE_SAMPLES, seed=seed)
         presenter.show_header(search_space.combinations, *share)

@@ -45,7 +45,7 @@ class SearchChoice:
 
 
 def search_options(command: Command) -> Command:
-    """Adds --trials, --timeout, --patience, --sampler, --show-cut, --reduction and those of the confirmation."""
+    """Adds the options of when a search stops, what it proposes, and how its best are confirmed."""
     options = (
         click.option(
             "--trials",
@@ -81,6 +81,13 @@ def search_options(command: Command) -> Command:
             show_default=True,
             metavar="N",
             help="Of the over-budget designs that tpe would have liked, record N per trained one as pruned.",
+        ),
+        click.option(
+            "--warm-start",
+            multiple=True,
+            metavar="NAME",
+            help="Begin with the winners of another study of this storage, as near as this space has them; may be "
+            "given several times.",
         ),
         click.option(
             "--reduction",

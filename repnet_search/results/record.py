@@ -25,6 +25,7 @@ class Origin(StrEnum):
     LAST_LAYER = "last layer alone"
     WIDEST = "widest fitting"
     PAPER = "paper preset, scaled to fit"
+    WARM_START = "won in another study"
     SAMPLER = "sampler"
     NEIGHBOUR = "near the best"
     STRATUM = "lower memory"
