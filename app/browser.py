@@ -95,8 +95,8 @@ def _show_study(view: StudyView) -> None:
             "Budget less reserve" if settings.reserve_bytes else "Budget": budget,
             "Designs trained": str(view.trained_count),
             "Over budget": str(view.count(Outcome.OVER_BUDGET)),
-            "Failed": str(view.count(Outcome.FAILED)),
-            "Best validation accuracy": tables.format_percent(best.validation_accuracy if best is not None else None),
+            "Failed": tables.describe_failed(view),
+            "Best validation accuracy": tables.format_percent(view.accuracy_of(best) if best is not None else None),
         }
     )
 
@@ -145,7 +145,7 @@ def _show_best_under(view: StudyView) -> None:
     budget_kib = st.slider(
         "Training memory (KiB)", low, max(high, low + 1), max(low, int(limit_kib)), key=f"under-{view.name}"
     )
-    _show_answer(view, repnet_search.best_under(view.records, budget_bytes=budget_kib * 1024))
+    _show_answer(view, view.choose_winner(budget_bytes=budget_kib * 1024))
     front = points[points["on the front"]].sort_values(tables.MEMORY)
     st.markdown("**Pareto front**")
     _show_table(front[["design", tables.MEMORY, tables.ACCURACY, "role"]], height=212)
@@ -157,7 +157,7 @@ def _show_answer(view: StudyView, record: TrialRecord | None) -> None:
         return
     _show_metrics(
         {
-            "Validation accuracy": tables.format_percent(record.validation_accuracy),
+            "Validation accuracy": tables.format_percent(view.accuracy_of(record)),
             "Training memory": repnet_search.format_size(record.ram_bytes),
         }
     )
@@ -269,7 +269,7 @@ def _shown_record(view: StudyView) -> TrialRecord:
 
 
 def _winner(view: StudyView) -> TrialRecord | None:
-    return repnet_search.best_under(view.records, budget_bytes=view.settings.available_bytes)
+    return view.choose_winner()
 
 
 def _show_metrics(values: Mapping[str, str]) -> None:

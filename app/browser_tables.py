@@ -128,9 +128,15 @@ def describe_backbone(view: StudyView) -> str:
     return f"{backbones[0].name} {' or '.join(f'×{backbone.width_mult:g}' for backbone in backbones)}"
 
 
+def describe_failed(view: StudyView) -> str:
+    """Returns how many trainings failed, and apart from them those that were cut off, which are tried again."""
+    cut_off = view.count(Outcome.INTERRUPTED)
+    return f"{view.count(Outcome.FAILED)}{f' (+{cut_off} interrupted)' if cut_off else ''}"
+
+
 def _study_row(view: StudyView) -> dict[str, Any]:
     settings = view.settings
-    best = repnet_search.best_under(view.records, budget_bytes=settings.available_bytes)
+    best = view.choose_winner()
     return {
         "study": view.name,
         "budget (KiB)": to_kib(settings.budget_bytes),
@@ -143,7 +149,8 @@ def _study_row(view: StudyView) -> dict[str, Any]:
         "trained": view.trained_count,
         "over budget": view.count(Outcome.OVER_BUDGET),
         "failed": view.count(Outcome.FAILED),
-        "best " + ACCURACY: to_percent(best.validation_accuracy) if best is not None else None,
+        "interrupted": view.count(Outcome.INTERRUPTED),
+        "best " + ACCURACY: to_percent(view.accuracy_of(best)) if best is not None else None,
     }
 
 

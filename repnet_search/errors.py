@@ -14,7 +14,10 @@ Anything else that escapes is a bug; the command line then shows its type and as
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class RepnetSearchError(Exception):
@@ -53,10 +56,12 @@ class StudyError(RepnetSearchError):
 
 def describe_os_error(error: OSError) -> str:
     """Returns a sentence for what the operating system refused, such as a full disk."""
-    where = f" ({error.filename})" if error.filename else ""
-    return (
-        f"{error.strerror or type(error).__name__}{where}; make room, or use another folder. What was finished is kept."
-    )
+    what = f"{error.strerror or type(error).__name__}{f' ({error.filename})' if error.filename else ''}"
+    if error.errno in _FULL:
+        return f"{what}; make room, or use another folder. What was finished is kept."
+    if error.errno == errno.ENOENT:
+        return f"{what}; make its folder first, or use another one."
+    return f"{what}; use another file or folder, or change its permissions."
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -163,7 +163,9 @@ def doubled(records: Sequence[TrialRecord]) -> int:
 def cut_off(records: Sequence[TrialRecord]) -> set[str]:
     """Returns the designs that a kill or an interrupt cut off."""
     reasons = {*CutOff, INTERRUPTED}
-    return {record.design_id for record in records if record.outcome is Outcome.FAILED and record.reason in reasons}
+    return {
+        record.design_id for record in records if record.outcome is Outcome.INTERRUPTED and record.reason in reasons
+    }
 
 
 def untried(records: Sequence[TrialRecord]) -> set[str]:

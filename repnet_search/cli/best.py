@@ -47,21 +47,22 @@ def best(
     device = DeviceChoice(budget, board, reserve, flash if budget is not None or board is not None else None).create()
     view = load_study(study, storage=storage)
     limits = _limits(view, device, flash)
-    placed = _place_front(view, limits, board) if board is not None else []
+    placed, on_board = _place_front(view, limits, board) if board is not None else ([], None)
     front = [item.record for item in placed] if placed else _front(view, limits)
-    winner = front[-1]
+    winner = on_board.record if on_board is not None else _winner(view, limits, front)
     if as_json:
         answer = {
             "budget_bytes": limits.ram_bytes,
             "flash_bytes": limits.flash_bytes,
             "schedule": view.settings.schedule.value,
-            "design": dump_record(winner),
+            "design": dump_record(winner) | _confirmed_to_json(view, winner),
         }
-        device_answer = _device_to_json(device, placed[-1]) if device is not None and placed else {}
+        device_answer = _device_to_json(device, on_board) if device is not None and on_board is not None else {}
         print(json.dumps(answer | device_answer, indent=2, ensure_ascii=False))
         return
-    lines = _device_lines(device, placed[-1]) if device is not None and placed else _flash_lines(winner, limits)
-    _print_answer(view, front, limits, lines=lines, board=board)
+    flash_lines = _flash_lines(winner, limits)
+    lines = _device_lines(device, on_board) if device is not None and on_board is not None else flash_lines
+    _print_answer(view, front, winner, limits, lines=lines, board=board)
 
 
 def _limits(view: StudyView, device: Device | None, flash: int | None) -> DeviceLimits:
@@ -81,32 +82,64 @@ def _front(view: StudyView, limits: DeviceLimits) -> list[TrialRecord]:
         OverBudgetError: there is none.
     """
     from repnet_search.errors import OverBudgetError
-    from repnet_search.results.front import fits_within, pareto_front
+    from repnet_search.results.front import pareto_front
     from repnet_search.units import format_size
 
-    ram, flash = limits.ram_bytes, limits.flash_bytes
-    front = pareto_front(item for item in view.records if fits_within(item, budget_bytes=ram, flash_bytes=flash))
+    front = pareto_front(_fitting(view, limits))
     if front:
         return front
-    every = pareto_front(view.records)
-    least = f"its least needs {format_size(every[0].ram_bytes)}" if every else "it has trained none yet"
+    flash = limits.flash_bytes
     with_flash = f" with {format_size(flash)} of flash" if flash is not None else ""
-    raise OverBudgetError(f"No trained design of study {view.name!r} fits {format_size(ram)}{with_flash}: {least}.")
+    asked = f"{format_size(limits.ram_bytes)}{with_flash}"
+    raise OverBudgetError(f"No trained design of study {view.name!r} fits {asked}: {_shortage(view, limits)}.")
 
 
-def _place_front(view: StudyView, limits: DeviceLimits, board: str) -> list[PlacedRecord]:
-    """Returns the Pareto front of what a board holds, each placed into its regions.
+def _fitting(view: StudyView, limits: DeviceLimits) -> list[TrialRecord]:
+    from repnet_search.results.front import fits_within
+
+    ram, flash = limits.ram_bytes, limits.flash_bytes
+    return [record for record in view.records if fits_within(record, budget_bytes=ram, flash_bytes=flash)]
+
+
+def _winner(view: StudyView, limits: DeviceLimits, front: list[TrialRecord]) -> TrialRecord:
+    """Returns the winner among what is within the limits: as `run` and `export` choose it."""
+    from repnet_search.results.confirmation import choose_winner
+
+    winner = choose_winner(_fitting(view, limits), view.confirmed, budget_bytes=limits.ram_bytes)
+    return winner if winner is not None else front[-1]
+
+
+def _shortage(view: StudyView, limits: DeviceLimits) -> str:
+    """Returns which of the limits leaves no design of a study, as a clause."""
+    from repnet_search.results.front import trained
+    from repnet_search.units import format_size
+
+    every = trained(view.records)
+    if not every:
+        return "it has trained none yet"
+    least = min(record.ram_bytes for record in every)
+    if least > limits.ram_bytes:
+        return f"its least needs {format_size(least)} of training memory"
+    sizes = [record.flash_bytes for record in every if record.ram_bytes <= limits.ram_bytes]
+    known = [size for size in sizes if size is not None]
+    if not known:
+        return "an earlier version recorded no flash of its designs, but --board counts it anew"
+    return f"of those within the memory, the least flash is {format_size(min(known))}"
+
+
+def _place_front(view: StudyView, limits: DeviceLimits, board: str) -> tuple[list[PlacedRecord], PlacedRecord]:
+    """Returns the Pareto front of what a board holds, each placed into its regions, and the winner.
 
     Raises:
         OverBudgetError: there is none.
     """
     from repnet_search.errors import OverBudgetError
-    from repnet_search.results.device import front_on_device, place_record
+    from repnet_search.results.device import front_on_device, place_record, winner_on_device
     from repnet_search.results.front import pareto_front
 
     placed = front_on_device(view, limits)
     if placed:
-        return placed
+        return placed, winner_on_device(view, limits, front=placed)
     every = pareto_front(view.records)
     least = "it has trained none yet"
     if every:
@@ -115,23 +148,31 @@ def _place_front(view: StudyView, limits: DeviceLimits, board: str) -> list[Plac
 
 
 def _print_answer(
-    view: StudyView, front: list[TrialRecord], limits: DeviceLimits, *, lines: Sequence[Text], board: str | None
+    view: StudyView,
+    front: list[TrialRecord],
+    winner: TrialRecord,
+    limits: DeviceLimits,
+    *,
+    lines: Sequence[Text],
+    board: str | None,
 ) -> None:
-    from repnet_search.cli.render import create_console, format_percent, front_table, memory_bars
+    from repnet_search.cli.render import create_console, describe_accuracy, front_notes, front_table, memory_bars
     from repnet_search.spec.files import design_to_yaml
     from repnet_search.units import format_size
 
-    console, winner, metric = create_console(), front[-1], view.settings.training.metric
+    console, metric = create_console(), view.settings.training.metric
     where = f"on {board}" if board is not None else f"under {format_size(limits.ram_bytes)}"
     console.print(
         f"Best of study {view.name} {where}, schedule {view.settings.schedule.value}: design {winner.short_id}, "
-        f"{format_percent(winner.validation_accuracy)} {metric.of('on validation')}",
+        f"{describe_accuracy(winner, view.confirmed.get(winner.design_id), metric=metric)}",
         soft_wrap=True,
     )
     for line in (*memory_bars(winner.terms, budget_bytes=limits.ram_bytes), *lines):
         console.print(line, soft_wrap=True)
     console.print()
     console.print(front_table(front, winner=winner, metric=metric, widths=bool(view.settings.wider)))
+    for note in front_notes(front, winner=winner):
+        console.print(note, soft_wrap=True)
     console.print()
     console.print(design_to_yaml(winner.design), end="", soft_wrap=True)
 
@@ -150,6 +191,17 @@ def _device_lines(device: Device, placed: PlacedRecord) -> Sequence[Text]:
 
     not_checked = Text(f"  Not checked: {'; '.join(_not_checked(device))}.")
     return [*device_lines(device, placed.memory, placed.fit), not_checked]
+
+
+def _confirmed_to_json(view: StudyView, winner: TrialRecord) -> dict[str, Any]:
+    """Returns the runs of a design's confirmation and their mean; nothing where it has none."""
+    from repnet_search.results.confirmation import dump_run
+
+    confirmation = view.confirmed.get(winner.design_id)
+    if confirmation is None:
+        return {}
+    runs = [dump_run(run) for run in confirmation.runs]
+    return {"confirmed_accuracy": confirmation.validation[0], "confirmed": runs}
 
 
 def _device_to_json(device: Device, placed: PlacedRecord) -> dict[str, Any]:

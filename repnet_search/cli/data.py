@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,9 @@ def data(
 
     if plot is not None:
         check_plot_path(plot)
-    images = create_source(source, skip_broken=True, root=data_root, download=download)
-    summary = summarise(images, decode_all=decode_all)
+    with reading_images(download=download):
+        images = create_source(source, skip_broken=True, root=data_root, download=download)
+        summary = summarise(images, decode_all=decode_all)
     if plot is not None:
         save_contact_sheet(plot, images)
     if as_json:
@@ -51,6 +53,13 @@ def data(
     _print(summary)
     if plot is not None:
         print(f"\nThe contact sheet is in {plot}.")
+
+
+def reading_images(*, download: bool) -> AbstractContextManager[object]:
+    """Returns what shows on a terminal that images are being listed and read; a download shows itself."""
+    from repnet_search.cli.render import create_console
+
+    return nullcontext() if download else create_console(stderr=True).status("Reading the images …")
 
 
 def _print(summary: DataSummary) -> None:

@@ -71,8 +71,8 @@ def estimate(
 
     from repnet_search.cli.render_device import device_to_json
     from repnet_search.cli.render_memory import explanation_to_json
-    from repnet_search.errors import UsageError
-    from repnet_search.memory import check_backbone_fits, check_fit, compare_accounts, explain_memory, find_ways_out
+    from repnet_search.errors import OverBudgetError, UsageError
+    from repnet_search.memory import check_fit, compare_accounts, describe_missing_flash, explain_memory, find_ways_out
     from repnet_search.report.memory_plot import check_plot_path, save_memory_plot
     from repnet_search.spec.files import design_to_yaml, save_text
     from repnet_search.spec.resolve import resolve
@@ -86,9 +86,6 @@ def estimate(
     written = choice.load()
     target = make_schedule(schedule)
     resolved = resolve(written)
-    if device is not None:
-        frozen, bits = resolved.design.backbone, [resolved.design.activation_bits]
-        check_backbone_fits(frozen, activation_bits=bits, limits=device.limits, classes=classes)
     slopes = make_slopes(hswish)
     explained = explain_memory(resolved, classes=classes, batch=batch, schedule=target, slopes=slopes)
     fit, ways_out = None, None
@@ -113,6 +110,11 @@ def estimate(
         print_estimate(resolved, explained.estimate, device=device, fit=fit)
         _print_explanation(explained, figures if show_accounts else (), ways_out, by_block=by is not None)
         _print_files(plot, nearest_file, ways_out)
+    if device is not None:
+        frozen, bits = resolved.design.backbone, [resolved.design.activation_bits]
+        missing = describe_missing_flash(frozen, activation_bits=bits, limits=device.limits, classes=classes)
+        if missing:
+            raise OverBudgetError(missing)
     if ways_out is not None:
         raise _over_budget(explained, ways_out)
 

@@ -13,7 +13,7 @@ from repnet_search.cli.options import Size, data_options, storage_option, weight
 @click.option("--study", required=True, metavar="NAME", help="The study whose winner is exported.")
 @click.option("--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to write.")
 @click.option("--budget", type=Size(), help="Export the best under this budget. Default: the study's own.")
-@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @storage_option
 @data_options
 @weights_options
@@ -38,8 +38,8 @@ def export(
 
     Give the same --data and --weights as to 'run'; of several weights, those of the winner's width are enough.
     """
-    import shlex
-
+    from repnet_search.cli.next_commands import evaluate_command
+    from repnet_search.export.place import hold_place
     from repnet_search.export.study import choose_record, export_record, load_task_of
     from repnet_search.results.study import load_study
     from repnet_search.training.task import TaskOptions
@@ -58,6 +58,7 @@ def export(
         download,
         data_cache,
     )
-    task = load_task_of(view, record, options)
-    export_record(view, record, task, to, force=force)
-    print(f"Design {record.short_id} is in {to}; evaluate it with: repnet-search evaluate {shlex.quote(str(to))}")
+    with hold_place(to, force=force) as place:
+        export_record(view, record, load_task_of(view, record, options), place)
+    evaluate = evaluate_command(to, metric=settings.training.metric)
+    print(f"Design {record.short_id} is in {to}; evaluate it with: {evaluate}")

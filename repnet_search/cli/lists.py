@@ -12,14 +12,13 @@ from repnet_search.cli.options import json_option, storage_option
 @json_option
 def studies(*, storage: str | None, as_json: bool) -> None:
     """List the studies of a storage."""
-    from repnet_search.results.front import best_under
     from repnet_search.results.record import Outcome
     from repnet_search.results.storage import open_storage
     from repnet_search.results.study import list_studies
 
     rows: list[dict[str, object]] = []
     for view in list_studies(open_storage(storage), on_unreadable=_tell_left_out):
-        winner = best_under(view.records, budget_bytes=view.settings.available_bytes)
+        winner = view.choose_winner()
         rows.append(
             {
                 "study": view.name,
@@ -28,8 +27,9 @@ def studies(*, storage: str | None, as_json: bool) -> None:
                 "trained": view.trained_count,
                 "over_budget": view.count(Outcome.OVER_BUDGET),
                 "failed": view.count(Outcome.FAILED),
+                "interrupted": view.count(Outcome.INTERRUPTED),
                 "metric": view.settings.training.metric.label,
-                "best_accuracy": winner.validation_accuracy if winner is not None else None,
+                "best_accuracy": view.accuracy_of(winner) if winner is not None else None,
             }
         )
     _print(rows, as_json=as_json, empty="This storage holds no study yet.")

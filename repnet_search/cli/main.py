@@ -6,6 +6,7 @@ be parsed; 3 over budget; 130 Ctrl-C; 143 SIGTERM.
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import traceback
@@ -69,7 +70,15 @@ def main() -> None:
     """Runs the command line and exits with its code."""
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
+    _replace_unwritable()
     sys.exit(run_cli(sys.argv[1:]))
+
+
+def _replace_unwritable() -> None:
+    """Makes streams that lack a sign of the tables, such as latin1's, write "?" instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def run_cli(arguments: list[str]) -> int:
@@ -78,7 +87,7 @@ def run_cli(arguments: list[str]) -> int:
     # --debug is welcome anywhere, behind the command too.
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        cli.main(arguments, prog_name="repnet-search", standalone_mode=False)
+        cli.main(arguments or ["--help"], prog_name="repnet-search", standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:

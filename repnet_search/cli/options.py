@@ -175,8 +175,8 @@ def weights_options(command: Command) -> Command:
             callback=_choose_weights,
             metavar="FILE",
             help="The backbone's weights as safetensors with the key names of its origin (torchvision, ProxylessNAS, "
-            "your own module). Several times for the backbone in several widths, which the files' shapes tell: the "
-            "width is then part of the design. Default: the embedded ones, or those that your own function makes.",
+            "your own module); their shapes tell the width. Several times for several widths: the width is then part "
+            "of the design. Default: the embedded ones, or those that your own function makes.",
         ),
     ):
         command = option(command)
@@ -257,19 +257,22 @@ def json_option(command: Command) -> Command:
 def make_backbones(
     name: str, widths: Sequence[float], *, last_conv: bool, weights: Sequence[Path] = ()
 ) -> tuple[BackboneSpec, ...]:
-    """Returns the backbone in the widths that the options name, else in those that several weights files have.
+    """Returns the backbone in the widths that the options name, else in those that the weights files have.
 
-    The narrowest comes first. Raises as `make_backbone` does, and:
+    The narrowest comes first. A single file that has none of them is left to `load_weights`, which says what is wrong.
+    Raises as `make_backbone` does, and:
 
     Raises:
-        WeightsError: of several files one cannot be read, is no such backbone, or has the width of another one.
+        WeightsError: a file cannot be read; or one of several is no such backbone, or has the width of another one.
     """
     chosen = sorted(set(widths)) or (None,)
     named = tuple(make_backbone(name, width, last_conv=last_conv) for width in chosen)
-    if len(weights) < 2:
+    if len(weights) < 2 and (widths or not weights):
         return named
-    from repnet_search.models.widths import find_widths, pair_widths
+    from repnet_search.models.widths import find_width, find_widths, pair_widths
 
+    if len(weights) == 1:
+        return (find_width(weights[0], named[0]),)
     if not widths:
         return find_widths(weights, named[0])
     pair_widths(weights, named)
@@ -281,7 +284,7 @@ def make_backbone(name: str, width_mult: float | None, *, last_conv: bool) -> Ba
 
     Raises:
         SpecError: there is no such backbone, or no such width, or the user's own cannot be traced.
-        UsageError: --cut for a backbone that is not the user's own.
+        UsageError: --cut for a backbone that is not the user's own, or a file without a function.
     """
     from repnet_search.backbones import is_own
     from repnet_search.spec.design import BackboneSpec
@@ -291,5 +294,7 @@ def make_backbone(name: str, width_mult: float | None, *, last_conv: bool) -> Ba
         return make_own_backbone(name, width_mult, last_conv=last_conv)
     if requested_cut():
         raise UsageError(f"--cut is for a backbone of your own, FILE.py:FUNCTION, but got {name}; leave it out.")
+    if name.endswith(".py"):
+        raise UsageError(f"A backbone of your own is FILE.py:FUNCTION, but got {name}; name its function too.")
     width = {} if width_mult is None else {"width_mult": width_mult}
     return validate_spec(BackboneSpec, {"name": name, **width, "last_conv": last_conv}, source="backbone")

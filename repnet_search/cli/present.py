@@ -12,12 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from repnet_search.backbones import has_last_conv, has_widths
+from repnet_search.cli.next_commands import next_commands
 from repnet_search.cli.render import (
     comparison_table,
     create_console,
+    describe_accuracy,
     describe_imbalance,
     flash_line,
+    format_count,
     format_percent,
+    front_notes,
     front_table,
     memory_bars,
 )
@@ -36,10 +40,12 @@ from repnet_search.spec.design import BackboneSpec
 from repnet_search.spec.study import StudySpec
 from repnet_search.spec.training import Metric
 from repnet_search.training.task import Task
-from repnet_search.units import KIB, format_size
+from repnet_search.units import format_size
 
 FEW_VALIDATION_IMAGES = 100
 UNEQUAL_RATIO = 1.5
+
+_TOLD = (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED, Outcome.INTERRUPTED)
 
 
 class RunPresenter:
@@ -59,6 +65,7 @@ class RunPresenter:
         self._records: list[TrialRecord] = []
         self._started = time.monotonic()
         self._trained_before = 0
+        self._end: str | None = None
 
     def show_header(self, combinations: int, share: float, error: float) -> None:
         """Prints what is searched, on what, and how much of it fits."""
@@ -73,9 +80,9 @@ class RunPresenter:
             "budget": f"{format_size(settings.budget_bytes)} of training memory{reserve} "
             f"(account arena, schedule {settings.schedule.value}, micro-batch 1)",
             "space": f"{combinations:.3g} combinations of choices; {100 * share:.1f} ± {100 * error:.1f} % of them fit",
-            "training": f"{settings.training.epochs} epochs of {settings.training.views} views per image, "
-            f"seed {settings.training.seed}, on {self.task.device.type} by {self.workers} "
-            f"worker{'' if self.workers == 1 else 's'}",
+            "training": f"{format_count(settings.training.epochs, 'epoch')} of "
+            f"{format_count(settings.training.views, 'view')} per image, seed {settings.training.seed}, on "
+            f"{self.task.device.type} by {format_count(self.workers, 'worker')}",
         }
         imbalance = measure_imbalance(source.classes, source.class_counts(Split.TRAIN))
         if imbalance.ratio >= UNEQUAL_RATIO:
@@ -92,8 +99,7 @@ class RunPresenter:
                 f"designs are compared on {validation} validation images: one is worth {100 / validation:.1f} points"
             )
         if source.skipped:
-            count = len(source.skipped)
-            lines["skipped"] = f"{count} broken file{'' if count == 1 else 's'}, first {source.skipped[0]}"
+            lines["skipped"] = f"{format_count(len(source.skipped), 'broken file')}, first {source.skipped[0]}"
         for heading, text in lines.items():
             self.console.print(Text.assemble((f"{heading:<9} ", "bold"), text), soft_wrap=True)
         self.console.print()
@@ -120,7 +126,7 @@ class RunPresenter:
         """Takes note of a trial that starts or has ended; where nobody watches, a trained design prints a line."""
         if record.outcome is not Outcome.RUNNING:
             self._records.append(record)
-            if not self.console.is_terminal and record.outcome in (Outcome.TRAINED, Outcome.STOPPED, Outcome.FAILED):
+            if not self.console.is_terminal and record.outcome in _TOLD:
                 self._print_line(record)
         if self._progress is not None and self._bar is not None:
             self._progress.update(self._bar, completed=self._trained(), description=self._line())
@@ -148,25 +154,35 @@ class RunPresenter:
 
     def show_interrupted(self, records: Sequence[TrialRecord]) -> None:
         """Says what is kept and how to go on."""
-        kept = sum(record.outcome is Outcome.TRAINED for record in records)
+        kept, variants = format_count(count_trained(records), "trained design"), _count_variants(records)
         self.console.print(
-            f"\nInterrupted. {kept} trained designs are kept in study {self.name}; the same command goes on."
+            f"\nInterrupted. Kept in study {self.name}: {kept}, and the last layer alone in "
+            f"{format_count(variants, 'variant')}; the same command goes on.",
+            soft_wrap=True,
         )
 
-    def show_result(self, result: SearchResult, *, storage: str | None) -> None:
+    def show_end(self, reason: str | None) -> None:
+        """Says why the search ended before it had all its trials, where it did."""
+        self._end = reason
+        if reason is not None:
+            self.console.print(reason, soft_wrap=True)
+
+    def show_result(self, result: SearchResult) -> None:
         """Prints the front, the winner, the comparison and the next commands; or JSON."""
         if self.as_json:
             print(json.dumps(self._as_json(result), indent=2, ensure_ascii=False))
             return
         console, view, winner = self.console, result.view, result.winner
         metric = view.settings.training.metric
-        console.print(self._funnel(view))
+        console.print(self._funnel(view), soft_wrap=True)
         console.print()
-        widths = bool(view.settings.wider)
-        console.print(front_table(pareto_front(view.records), winner=winner, metric=metric, widths=widths))
-        accuracy = format_percent(winner.validation_accuracy)
-        console.print(f"\nWinner {winner.short_id}: {accuracy} {metric.of('on validation')}", style="bold")
-        for line in memory_bars(winner.terms, budget_bytes=view.settings.budget_bytes):
+        widths, front = bool(view.settings.wider), pareto_front(view.records)
+        console.print(front_table(front, winner=winner, metric=metric, widths=widths))
+        for note in front_notes(front, winner=winner):
+            console.print(note, soft_wrap=True)
+        accuracy = describe_accuracy(winner, view.confirmed.get(winner.design_id), metric=metric)
+        console.print(f"\nWinner {winner.short_id}: {accuracy}", style="bold", soft_wrap=True)
+        for line in memory_bars(winner.terms, budget_bytes=view.settings.available_bytes):
             console.print(line)
         for line in flash_line(winner.flash_bytes, limit_bytes=view.settings.flash_bytes):
             console.print(line)
@@ -178,25 +194,20 @@ class RunPresenter:
         else:
             console.print(comparison_table(result.compared, dict(view.tested), metric=metric, widths=widths))
         console.print(f"\nThe winner is in {study_folder(view.name) / 'best.yaml'}. Next:", soft_wrap=True)
-        for command in self._next_commands(view, winner, storage):
-            console.print(f"  repnet-search {command}", soft_wrap=True)
-
-    def _next_commands(self, view: StudyView, winner: TrialRecord, storage: str | None) -> list[str]:
-        """Returns what one may do next; a smaller budget is proposed where the study has an answer to it."""
-        where = f" --storage {storage}" if storage else ""
-        cheaper = [record for record in pareto_front(view.records) if record.ram_bytes < winner.ram_bytes]
-        smaller = [f"best --study {view.name} --budget {-(-cheaper[-1].ram_bytes // KIB)}KB{where}"] if cheaper else []
-        return [*smaller, f"export --study {view.name} --to out{where}", f"dashboard{where}"]
+        for command in next_commands(view, winner):
+            console.print(f"  {command}", soft_wrap=True)
 
     def _funnel(self, view: StudyView) -> str:
-        baselines = sum(record.outcome is Outcome.TRAINED and record.origin in BASELINES for record in view.records)
+        """Returns what became of all designs that were looked at, in a line."""
         seen, over = (sum(getattr(record, name) for record in view.records) for name in ("seen", "over"))
-        stopped = view.count(Outcome.STOPPED)
+        looked = f"{format_count(seen, 'design')} looked at, {over} of them over the limits; " if seen else ""
+        stopped, cut_off = view.count(Outcome.STOPPED), view.count(Outcome.INTERRUPTED)
         return (
-            f"{seen} designs looked at, {over} of them over the limits; {view.trained_count} trained"
-            f"{f', {stopped} of them stopped at a rung' if stopped else ''}, and the last layer alone in {baselines} "
-            f"variants; {view.count(Outcome.OVER_BUDGET)} over budget, {view.count(Outcome.REPEATED)} repeated, "
-            f"{view.count(Outcome.FAILED)} failed; {time.monotonic() - self._started:.0f} s."
+            f"{looked}{view.trained_count if seen else format_count(view.trained_count, 'design')} trained"
+            f"{f', {stopped} of them stopped at a rung' if stopped else ''}, and the last layer alone in "
+            f"{format_count(_count_variants(view.records), 'variant')}; {view.count(Outcome.OVER_BUDGET)} over budget, "
+            f"{view.count(Outcome.REPEATED)} repeated, {view.count(Outcome.FAILED)} failed"
+            f"{f', {cut_off} interrupted' if cut_off else ''}; {time.monotonic() - self._started:.0f} s."
         )
 
     def _as_json(self, result: SearchResult) -> dict[str, Any]:
@@ -209,6 +220,7 @@ class RunPresenter:
             "counts": {outcome.value: view.count(outcome) for outcome in Outcome if outcome is not Outcome.RUNNING},
             "front": [dump_record(record) for record in pareto_front(view.records)],
             "compared": compared,
+            "ended_early": self._end,
             "near_best": [record.design_id for record in result.near],
             "best_yaml": str(study_folder(view.name) / "best.yaml"),
         }
@@ -226,14 +238,15 @@ class RunPresenter:
         pruned = sum(record.outcome is Outcome.OVER_BUDGET for record in self._records)
         best = best_under(self._records, budget_bytes=self.settings.available_bytes)
         accuracy = format_percent(best.validation_accuracy) if best is not None else "–"
-        return f"over budget {pruned}, best {accuracy}, {self._time_left()}"
+        return f"over budget {pruned}, best {accuracy}{self._time_left()}"
 
     def _time_left(self) -> str:
+        """Returns what is left as the end of a line; nothing before there is something to go by."""
         done = self._trained() - self._trained_before
         if done < 2:
-            return "time left –"
+            return ""
         seconds = (time.monotonic() - self._started) / done * (self.trials - self._trained())
-        return f"time left {seconds / 60:.0f} min" if seconds >= 120 else f"time left {seconds:.0f} s"
+        return f", time left {seconds / 60:.0f} min" if seconds >= 120 else f", time left {seconds:.0f} s"
 
     def _print_line(self, record: TrialRecord) -> None:
         counted = "" if record.origin in BASELINES else f"{self._trained()}/{self.trials} "
@@ -243,6 +256,11 @@ class RunPresenter:
             f"{format_size(record.ram_bytes)}, {accuracy}, {record.elapsed_seconds:.1f} s; {self._line()}",
             soft_wrap=True,
         )
+
+
+def _count_variants(records: Sequence[TrialRecord]) -> int:
+    """Returns in how many variants the last layer alone was trained."""
+    return sum(record.outcome is Outcome.TRAINED and record.origin in BASELINES for record in records)
 
 
 def _backbones(settings: StudySpec) -> str:

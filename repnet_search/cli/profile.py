@@ -9,6 +9,7 @@ import click
 
 from repnet_search.cli.limit_options import DeviceChoice, device_options
 from repnet_search.cli.options import backbone_options, json_option, make_backbones, schedule_option
+from repnet_search.cli.space_options import load_chosen_space, space_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,9 +22,7 @@ _BAR_WIDTH = 40
 
 @click.command()
 @device_options(budget_help="Training memory that a design may take, such as 256KB.")
-@click.option(
-    "--space", default="default", show_default=True, metavar="FILE", help="A search space: a file, or one of 'spaces'."
-)
+@space_options
 @click.option("--classes", type=click.IntRange(2, 100_000), default=10, show_default=True, help="Outputs of the head.")
 @click.option(
     "--samples",
@@ -46,6 +45,8 @@ def profile(
     reserve: int | None,
     flash: int | None,
     space: str,
+    resolution: tuple[int, ...],
+    activation_bits: str | None,
     classes: int,
     samples: int,
     seed: int,
@@ -67,7 +68,6 @@ def profile(
     from repnet_search.search.batch import SpaceMemory
     from repnet_search.search.profile import profile_space
     from repnet_search.search.space import SearchSpace
-    from repnet_search.spec.bundled import load_space
     from repnet_search.spec.table import get_table
     from repnet_search.spec.target import Schedule
 
@@ -77,13 +77,10 @@ def profile(
         from repnet_search.report.profile_plot import save_profile_plot
 
         check_plot_path(plot)
-    search_space = SearchSpace(load_space(space), *make_backbones(backbone, width_mult, last_conv=last_conv))
-    check_backbone_fits(
-        search_space.backbones[0],
-        activation_bits=search_space.spec.activation_bits,
-        limits=device.limits,
-        classes=classes,
-    )
+    space_spec = load_chosen_space(space, resolution, activation_bits)
+    search_space = SearchSpace(space_spec, *make_backbones(backbone, width_mult, last_conv=last_conv))
+    narrowest, bits = search_space.backbones[0], space_spec.activation_bits
+    check_backbone_fits(narrowest, activation_bits=bits, limits=device.limits, classes=classes)
     memory = SpaceMemory(search_space, classes=classes, schedule=Schedule(schedule))
     result = profile_space(memory, limits=device.limits, samples=samples, seed=seed)
     title = f"{space} on {' or '.join(get_table(item).name for item in search_space.backbones)}"

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from repnet_search.cli.render import describe_connectors, describe_recipe, format_percent
+from repnet_search.cli.render import (
+    INTERVAL_SEEDS,
+    describe_connectors,
+    describe_recipe,
+    format_count,
+    format_percent,
+    format_runs,
+)
 from repnet_search.results.record import TrialRecord
 from repnet_search.search.finish import SearchResult
 from repnet_search.units import format_size
@@ -16,9 +23,8 @@ def confirmation_table(result: SearchResult) -> Table:
     """Returns all confirmed designs, the best mean first."""
     view = result.view
     some = next(iter(view.confirmed.values()))
-    seeds = len(some.runs)
     metric = view.settings.training.metric
-    title = f"Confirmed by {seeds} seed{'s' if seeds > 1 else ''} of {some.epochs} epochs"
+    title = f"Confirmed by {format_count(len(some.runs), 'seed')} of {format_count(some.epochs, 'epoch')}"
     named = f" ({metric.label})" if metric.of("test") != "test" else ""
     table = Table(title=title + named, title_justify="left", box=None)
     table.add_column("")
@@ -38,8 +44,8 @@ def confirmation_table(result: SearchResult) -> Table:
             f"{record.short_id}{f', {role}' if role else ''}",
             format_size(record.ram_bytes),
             format_percent(record.validation_accuracy),
-            format_mean(confirmation.validation),
-            format_mean(confirmation.test) if confirmation.test is not None else "–",
+            format_runs(confirmation.validation_accuracies),
+            format_runs(confirmation.test_accuracies) if confirmation.test_accuracies else "–",
             f"{describe_connectors(record.design)}  ({size})",
         )
     return table
@@ -48,7 +54,12 @@ def confirmation_table(result: SearchResult) -> Table:
 def conclusions(result: SearchResult) -> Iterator[str]:
     """Yields sentences: how the intervals are meant, the gap to the test images, and the cheapest of the best."""
     confirmation = result.view.confirmed[result.winner.design_id]
-    if len(confirmation.runs) > 1:
+    if 1 < len(confirmation.runs) < INTERVAL_SEEDS:
+        yield (
+            f"In brackets is the range of the {len(confirmation.runs)} seeds, too few for an interval of their mean; "
+            f"--confirm-seeds {INTERVAL_SEEDS} gives one."
+        )
+    elif len(confirmation.runs) > 1:
         yield "± is half the 95 % interval of the mean over seeds; that of the images comes on top."
     if confirmation.test is not None:
         gap = 100 * (confirmation.validation[0] - confirmation.test[0])
@@ -65,12 +76,6 @@ def conclusions(result: SearchResult) -> Iterator[str]:
         yield "No Rep-Net beats the last layer alone here: train that."
     elif result.widest is not None and result.widest in result.near:
         yield "The widest design that fits is as good: a search was not needed here."
-
-
-def format_mean(value: tuple[float, float | None]) -> str:
-    """Returns a mean and its interval, both in 0..1, in percent."""
-    mean, half = value
-    return format_percent(mean) if half is None else f"{100 * mean:.1f} ± {100 * half:.1f} %"
 
 
 def _confirmed(result: SearchResult) -> list[TrialRecord]:

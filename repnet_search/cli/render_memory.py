@@ -105,8 +105,8 @@ def ways_out_lines(ways_out: WaysOut) -> Iterator[str]:
     excess = format_size(ways_out.fit.excess_bytes)
     yield f"  {excess} over the budget" if over_ram else f"  it {ways_out.fit.problem}"
     if not ways_out.nearest:
-        least = format_size(ways_out.least_bytes)
-        yield f"  no design on this backbone fits: the last layer alone, int8, with small images needs {least}"
+        least = f": the last layer alone with small images needs {format_size(ways_out.least_bytes)}"
+        yield f"  no design on this backbone fits{least if over_ram else ''}"
     for prefix, nearest in zip(_PREFIXES, ways_out.nearest, strict=False):
         yield f"  {prefix}: {describe_nearest(nearest)}"
     for schedule, size in ways_out.schedules:

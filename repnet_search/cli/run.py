@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from repnet_search.cli.data import reading_images
 from repnet_search.cli.limit_options import Device, DeviceChoice, device_options
 from repnet_search.cli.options import (
     backbone_options,
@@ -20,6 +21,7 @@ from repnet_search.cli.options import (
     weights_options,
 )
 from repnet_search.cli.search_options import SearchChoice, search_options
+from repnet_search.cli.space_options import load_chosen_space, space_options
 
 if TYPE_CHECKING:
     from repnet_search.spec.space import SpaceSpec
@@ -32,19 +34,7 @@ SHARE_SAMPLES = 20_000
 
 @click.command()
 @device_options(budget_help="Training memory that a design may take, such as 256KB.")
-@click.option("--space", metavar="FILE", help="The search space: a YAML file, or the name of one of 'spaces'.")
-@click.option(
-    "--resolution",
-    type=click.IntRange(8, 2048),
-    multiple=True,
-    metavar="PX",
-    help="The image size to search at, instead of what the space says; several times for a choice between them.",
-)
-@click.option(
-    "--activation-bits",
-    type=click.Choice(["32", "8"]),
-    help="Of the frozen backbone, instead of what the space says; 8 computes as a microcontroller does.",
-)
+@space_options
 @search_options
 @click.option(
     "--epochs",
@@ -89,7 +79,7 @@ def run(
     board: str | None,
     reserve: int | None,
     flash: int | None,
-    space: str | None,
+    space: str,
     resolution: tuple[int, ...],
     activation_bits: str | None,
     trials: int,
@@ -144,7 +134,7 @@ def run(
     from repnet_search.search.confirm import Confirmer, plan_runs
     from repnet_search.search.feasible import FeasibleSpace
     from repnet_search.search.finish import finish_search
-    from repnet_search.search.run import Limits, Search
+    from repnet_search.search.run import Limits, Search, describe_end
     from repnet_search.search.space import SearchSpace
     from repnet_search.search.study import open_study
     from repnet_search.search.warm_start import enqueue_winners
@@ -159,7 +149,7 @@ def run(
     deadline = time.time() + timeout if timeout is not None else None
     limits = Limits(trials=trials, deadline=deadline, patience=patience)
     backbones = make_backbones(backbone, width_mult, last_conv=last_conv, weights=weights)
-    space_spec = _load_space(space, resolution, activation_bits)
+    space_spec = load_chosen_space(space, resolution, activation_bits)
     check_backbone_fits(backbones[0], activation_bits=space_spec.activation_bits, limits=device.limits)
     search_space = SearchSpace(space_spec, *backbones)
     options = TaskOptions(
@@ -174,7 +164,8 @@ def run(
         data_cache,
         feature_cache,
     )
-    task = load_task(options, *backbones)
+    with reading_images(download=download):
+        task = load_task(options, *backbones)
     kind = FeatureType(feature_cache_type)
     training = TrainingSpec(epochs=epochs, views=views, seed=seed, metric=Metric(metric), feature_cache_type=kind)
     choice = SearchChoice(sampler, show_cut, reduction, confirm, confirm_seeds, confirm_epochs)
@@ -202,6 +193,7 @@ def run(
                     Search(optuna_study, settings, task, feasible).run(limits, listener=presenter.on_record)
                 else:
                     run_workers(job, optuna_study, listener=presenter.on_record)
+            presenter.show_end(describe_end(reader.read(), limits))
             plan = choice.create_confirmation(epochs=epochs)
             runs = plan_runs(optuna_study, settings, reader.read(), plan) if plan is not None else []
             with presenter.confirming(len(runs)) as on_run:
@@ -211,7 +203,7 @@ def run(
                     confirm_with_workers(replace(job, runs=tuple(runs)), optuna_study, listener=on_run)
             with presenter.testing():
                 result = finish_search(optuna_study, task)
-            presenter.show_result(result, storage=storage)
+            presenter.show_result(result)
         except KeyboardInterrupt:
             presenter.show_interrupted(reader.read())
             raise
@@ -246,19 +238,6 @@ def default_name(settings: StudySpec) -> str:
     data = re.sub(r"[^A-Za-z0-9_-]+", "-", settings.data.name).strip("-_") or "data"
     size = format_size(settings.budget_bytes).replace(" ", "").removesuffix("iB").replace(".0", "") + "B"
     return f"{data[:40]}-{settings.board or size}-{settings.digest}"
-
-
-def _load_space(space: str | None, resolution: tuple[int, ...], activation_bits: str | None) -> SpaceSpec:
-    """Returns the search space; --resolution and --activation-bits override the file."""
-    from repnet_search.spec.bundled import load_space
-
-    spec = load_space(space or "default")
-    changes: dict[str, object] = {}
-    if resolution:
-        changes["resolution"] = tuple(sorted(set(resolution)))
-    if activation_bits is not None:
-        changes["activation_bits"] = (int(activation_bits),)
-    return spec.model_copy(update=changes)
 
 
 def _settings(

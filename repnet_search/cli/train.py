@@ -28,7 +28,7 @@ from repnet_search.cli.options import (
 @metric_option
 @schedule_option
 @click.option("--to", type=click.Path(path_type=Path), metavar="DIR", help="Write the trained design as a bundle.")
-@click.option("--force", is_flag=True, help="Replace the folder of --to.")
+@click.option("--force", is_flag=True, help="Replace the bundle that --to names.")
 @data_options
 @feature_options
 @weights_options
@@ -62,15 +62,18 @@ def train(
 ) -> None:
     """Train a design file, also an edited one, and report memory and accuracy."""
     import json
+    from contextlib import nullcontext
 
     from rich.progress import Progress
 
     from repnet_search.cli.estimate import print_estimate
     from repnet_search.cli.health import report_features
-    from repnet_search.cli.render import create_console, format_percent
+    from repnet_search.cli.next_commands import evaluate_command
+    from repnet_search.cli.render import create_console, format_count, format_percent
     from repnet_search.cli.render_device import device_to_json
-    from repnet_search.errors import OverBudgetError, RepnetSearchError
+    from repnet_search.errors import OverBudgetError
     from repnet_search.export.bundle import save_bundle
+    from repnet_search.export.place import hold_place
     from repnet_search.memory import check_backbone_fits, check_fit, explain_memory
     from repnet_search.spec.files import load_design
     from repnet_search.spec.resolve import resolve
@@ -85,44 +88,44 @@ def train(
     if device is not None:
         bits = [resolved.design.activation_bits]
         check_backbone_fits(resolved.design.backbone, activation_bits=bits, limits=device.limits)
-    if to is not None and to.exists() and not force:
-        raise RepnetSearchError(f"The folder {to} exists already; name another one, or replace it with --force.")
-    options = TaskOptions(
-        data,
-        proxy_images,
-        skip_broken,
-        weights,
-        input_range,
-        accelerator,
-        data_root,
-        download,
-        data_cache,
-        feature_cache,
-    )
-    task = load_task(options, resolved.design.backbone)
-    explained = explain_memory(resolved, classes=task.classes, schedule=Schedule(schedule))
-    memory = explained.estimate
-    fit = check_fit(explained, device.limits) if device is not None else None
-    if fit is not None and not fit.fits:
-        raise OverBudgetError(
-            f"Design {resolved.short_id} {fit.problem}; largest part of the memory: {memory.peak_place}. It was not "
-            "trained."
+    # Before any work: a folder that cannot be written would cost the whole training.
+    with hold_place(to, force=force) if to is not None else nullcontext() as place:
+        options = TaskOptions(
+            data,
+            proxy_images,
+            skip_broken,
+            weights,
+            input_range,
+            accelerator,
+            data_root,
+            download,
+            data_cache,
+            feature_cache,
         )
-    report_features(task, resolutions=[resolved.design.resolution])
-    changes = {name: value for name, value in (("epochs", epochs), ("views", views)) if value is not None}
-    kind = FeatureType(feature_cache_type)
-    training = TrainingSpec(seed=seed, metric=Metric(metric), feature_cache_type=kind).model_copy(update=changes)
-    console = create_console(stderr=True)
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("training", total=training.epochs)
-        model, result = train_design(
-            resolved, task, training, on_epoch=lambda epoch, _: progress.update(bar, completed=epoch)
-        )
-    test_accuracy = measure_test_accuracy(model, resolved.design, task, metric=training.metric)
-    named = training.metric.of
-    accuracies = {named("validation"): result.validation_accuracy, named("test"): test_accuracy}
-    if to is not None:
-        save_bundle(to, resolved, model, task, memory, accuracies=accuracies, force=force)
+        task = load_task(options, resolved.design.backbone)
+        explained = explain_memory(resolved, classes=task.classes, schedule=Schedule(schedule))
+        memory = explained.estimate
+        fit = check_fit(explained, device.limits) if device is not None else None
+        if fit is not None and not fit.fits:
+            raise OverBudgetError(
+                f"Design {resolved.short_id} {fit.problem}; largest part of the memory: {memory.peak_place}. "
+                "It was not trained."
+            )
+        report_features(task, resolutions=[resolved.design.resolution])
+        changes = {name: value for name, value in (("epochs", epochs), ("views", views)) if value is not None}
+        kind = FeatureType(feature_cache_type)
+        training = TrainingSpec(seed=seed, metric=Metric(metric), feature_cache_type=kind).model_copy(update=changes)
+        console = create_console(stderr=True)
+        with Progress(console=console, transient=True) as progress:
+            bar = progress.add_task("training", total=training.epochs)
+            model, result = train_design(
+                resolved, task, training, on_epoch=lambda epoch, _: progress.update(bar, completed=epoch)
+            )
+        test_accuracy = measure_test_accuracy(model, resolved.design, task, metric=training.metric)
+        named = training.metric.of
+        accuracies = {named("validation"): result.validation_accuracy, named("test"): test_accuracy}
+        if place is not None:
+            save_bundle(place, resolved, model, task, memory, accuracies=accuracies)
     if as_json:
         report = {
             "design_id": resolved.id,
@@ -139,10 +142,12 @@ def train(
     print_estimate(resolved, memory, device=device, fit=fit)
     out = create_console()
     out.print(
-        f"\nTrained {training.epochs} epochs of {training.views} views in {result.elapsed_seconds:.1f} s: "
+        f"\nTrained {format_count(training.epochs, 'epoch')} of {format_count(training.views, 'view')} in "
+        f"{result.elapsed_seconds:.1f} s: "
         f"{format_percent(result.validation_accuracy)} {training.metric.of('on validation')}, "
         f"{format_percent(test_accuracy)} {training.metric.of('on the test images')}.",
         soft_wrap=True,
     )
     if to is not None:
-        out.print(f"The bundle is in {to}.")
+        evaluate = evaluate_command(to, metric=training.metric)
+        out.print(f"The bundle is in {to}; evaluate it with: {evaluate}", soft_wrap=True)

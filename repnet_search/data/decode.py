@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -15,6 +16,10 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from repnet_search.errors import DataError
+from repnet_search.machine import free_memory_bytes
+from repnet_search.units import format_size
+
 DECODING = f"1, Pillow {PIL.__version__}"
 """What pixels depend on beside the file and the resolution; the number goes up where this module decodes otherwise."""
 
@@ -22,6 +27,11 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 """The endings of the files that are read as images; case does not matter."""
 
 SKIP_HINT = "or leave such files out with --skip-broken"
+
+_LARGE_PIXELS = 16_000_000
+"""Only images that are larger are held against the free memory: the question costs as much as decoding a small one."""
+_DECODED_BYTES = 8
+"""Per pixel while one is decoded: Pillow keeps RGB in 4, and turning or converting an image takes a copy."""
 
 # Only what the endings promise: Pillow would otherwise also try formats that start other programs (EPS).
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
@@ -78,8 +88,13 @@ def _reason(path: str, error: Exception) -> str:
         more = f"{pixels[0]} pixels, " if pixels else ""
         return f"is too large to be decoded safely ({more}more than Pillow's limit against decompression bombs)"
     if isinstance(error, OSError) and error.strerror:  # of the file system; Pillow's own errors have no strerror
-        return f"cannot be read ({error.strerror})"
+        return describe_read_error(error)
     return "is empty (0 bytes)" if os.path.getsize(path) == 0 else "is not an image that can be read"
+
+
+def describe_read_error(error: OSError) -> str:
+    """Returns why the file system does not give a file, as the rest of a sentence."""
+    return "is a link in a circle" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror})"
 
 
 def decode_image(path: str, *, resolution: int) -> NDArray[np.uint8]:
@@ -89,20 +104,39 @@ def decode_image(path: str, *, resolution: int) -> NDArray[np.uint8]:
 
     Raises:
         BrokenImageError: the data is truncated or otherwise cannot be decoded.
+        DataError: memory is too small for it now.
     """
     try:
         # From an open file: given a path, Pillow 13 maps an uncompressed TIFF into memory, and garbles a turned one.
         with open(path, "rb") as file, Image.open(file, formats=_FORMATS) as image:
             # JPEG alone: decodes at 1/2, 1/4 or 1/8 size, never below twice the target, so that antialiasing counts.
             image.draft(None, (2 * resolution, 2 * resolution))
+            _check_room(image, path)
             image.load()  # Pillow turns a TIFF only then, and its size with it
             ImageOps.exif_transpose(image, in_place=True)
             square = _centre_square(image, resolution=resolution)
-    except (BrokenImageError, MemoryError):
+    except (BrokenImageError, DataError, MemoryError):
         raise
     except Exception as error:
         raise BrokenImageError(f"cannot be decoded ({str(error).rstrip('.')})") from error
     return np.asarray(square, dtype=np.uint8).transpose(2, 0, 1)
+
+
+def _check_room(image: Image.Image, path: str) -> None:
+    """Raises DataError where memory cannot hold an image's pixels.
+
+    Not BrokenImageError: what is left out because of it would depend on what else the machine does.
+    """
+    if image.width * image.height < _LARGE_PIXELS:
+        return
+    needed_bytes, free_bytes = image.width * image.height * _DECODED_BYTES, free_memory_bytes()
+    if free_bytes is not None and needed_bytes > free_bytes:
+        name = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise DataError(
+            f"An image must fit into memory to be decoded, but '{name}' of "
+            f"{image.width}×{image.height} pixels needs {format_size(needed_bytes)}, of which "
+            f"{format_size(free_bytes)} are free; make it smaller, or move it away."
+        )
 
 
 def resize_pixels(pixels: NDArray[np.uint8], *, resolution: int) -> NDArray[np.uint8]:
@@ -130,6 +164,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Returns the image as RGB, whatever its mode."""
     if image.mode.startswith("I"):
         return _grey_of_16_bits(image).convert("RGB")
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image  # `convert` would copy it
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

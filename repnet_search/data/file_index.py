@@ -86,7 +86,9 @@ class FileIndex:
         if self._path is None or not self._changed:
             return
         try:
-            save_bytes(self._path, json.dumps({"format": INDEX_FORMAT, "files": self._known}).encode())
+            save_bytes(
+                self._path, json.dumps({"format": INDEX_FORMAT, "files": self._known}).encode(), make_folder=True
+            )
             others = sorted(self._path.parent.glob("files-*.json"), key=lambda file: file.stat().st_mtime)
             for old in others[:-KEPT_FILES]:
                 old.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from repnet_search.data.decode import SKIP_HINT, SUFFIXES, BrokenImageError, quiet_pillow
+from repnet_search.data.decode import SKIP_HINT, SUFFIXES, BrokenImageError, describe_read_error, quiet_pillow
 from repnet_search.data.file_index import FileIndex
 from repnet_search.data.source import Split
 from repnet_search.data.stores import printable
@@ -190,12 +190,21 @@ def _check_all_classes_have_files(files: list[ImageFile], *, classes: tuple[str,
 def _why_unusable(path: str, index: FileIndex) -> str | None:
     """Returns why the file cannot be used, or None."""
     if os.path.splitext(path)[1].lower() not in SUFFIXES:
-        return f"is not one ({', '.join(sorted(suffix[1:] for suffix in SUFFIXES))})"
+        return _why_lost(path) or f"is no image file ({', '.join(sorted(suffix[1:] for suffix in SUFFIXES))})"
     try:
         index.check(path)
     except BrokenImageError as error:
         return str(error)
     return None
+
+
+def _why_lost(path: str) -> str:
+    """Returns why a link leads to no file; "" where the path is none."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return describe_read_error(error)
+    return ""
 
 
 def _unusable_error(root: Path, *, unusable: Mapping[str, str]) -> DataError:

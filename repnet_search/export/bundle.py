@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from repnet_search.errors import RepnetSearchError, SpecError
+from repnet_search.export.place import BundlePlace
 from repnet_search.memory import MemoryEstimate
 from repnet_search.models.calibration import Calibration
 from repnet_search.models.input_range import InputRange, parse_input_range
@@ -65,45 +64,35 @@ class BundleModel(nn.Module):
 
 
 def save_bundle(
-    folder: Path,
+    place: BundlePlace,
     resolved: ResolvedDesign,
     model: RepNet,
     task: Task,
     memory: MemoryEstimate,
     *,
     accuracies: dict[str, float],
-    force: bool = False,
 ) -> None:
     """Writes a bundle; the folder has its name only once it is complete.
 
     Args:
-        folder: where to; its parents are made.
+        place: where to, from `hold_place`.
         resolved: the design.
         model: its trained model.
         task: what it was trained on.
         memory: its account.
         accuracies: accuracies in 0..1 by what they were measured on.
-        force: whether an existing folder is replaced.
 
     Raises:
-        RepnetSearchError: the folder exists and `force` is not set, or cannot be written.
+        RepnetSearchError: the folder cannot be written, or has become something that is not replaced.
     """
-    if folder.exists() and not force:
-        raise RepnetSearchError(f"The folder {folder} exists already; name another one, or replace it with --force.")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise RepnetSearchError(f"The folder {folder} cannot be written: {error.strerror}.") from error
-    try:
-        _write_files(temporary, resolved, model, task, memory, accuracies)
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        _write_files(place.draft, resolved, model, task, memory, accuracies)
+        place.finish()
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RepnetSearchError(
+            f"The bundle {place.folder} cannot be written ({reason}); make room, or name another folder."
+        ) from error
 
 
 def load_model(folder: str | Path) -> BundleModel:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from repnet_search.errors import OverBudgetError, StudyError, WeightsError
 from repnet_search.export.bundle import save_bundle
+from repnet_search.export.place import BundlePlace
 from repnet_search.memory import estimate_memory
-from repnet_search.results.confirmation import choose_winner
 from repnet_search.results.record import TrialRecord
 from repnet_search.results.study import StudyView
 from repnet_search.search.trained import load_trained
@@ -23,7 +21,7 @@ def choose_record(view: StudyView, *, budget_bytes: int | None) -> TrialRecord:
         OverBudgetError: nothing fits the budget.
     """
     limit = budget_bytes if budget_bytes is not None else view.settings.available_bytes
-    record = choose_winner(view.records, view.confirmed, budget_bytes=limit)
+    record = view.choose_winner(budget_bytes=limit)
     if record is None:
         raise OverBudgetError(f"No trained design of study {view.name!r} fits {format_size(limit)}.")
     return record
@@ -49,19 +47,18 @@ def load_task_of(view: StudyView, record: TrialRecord, options: TaskOptions) -> 
     return task
 
 
-def export_record(view: StudyView, record: TrialRecord, task: Task, folder: Path, *, force: bool) -> None:
+def export_record(view: StudyView, record: TrialRecord, task: Task, place: BundlePlace) -> None:
     """Writes a trained design of a study as a bundle.
 
     Args:
         view: the study.
         record: its trial.
         task: the weights and images that it was trained on.
-        folder: where to.
-        force: whether an existing folder is replaced.
+        place: where to.
 
     Raises:
         StudyError: its trained parameters are missing.
-        RepnetSearchError: the folder exists, or cannot be written.
+        RepnetSearchError: the folder cannot be written.
     """
     resolved = resolve(record.design)
     named = view.settings.training.metric.of
@@ -73,7 +70,7 @@ def export_record(view: StudyView, record: TrialRecord, task: Task, folder: Path
     measured = {named("validation"): validation, named("test"): test}
     accuracies = {name: value for name, value in measured.items() if value is not None}
     memory = estimate_memory(resolved, classes=task.classes, schedule=view.settings.schedule)
-    save_bundle(folder, resolved, model, task, memory, accuracies=accuracies, force=force)
+    save_bundle(place, resolved, model, task, memory, accuracies=accuracies)
 
 
 def _check_images(view: StudyView, task: Task) -> None:

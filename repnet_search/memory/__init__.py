@@ -6,7 +6,7 @@ from repnet_search.memory.eager import count_kept_bytes
 from repnet_search.memory.estimate import MemoryEstimate, estimate_lower_bound, estimate_memory
 from repnet_search.memory.explain import AliveBuffer, MemoryExplanation, Peak, PlaceMemory, explain_memory
 from repnet_search.memory.fit import Fit, StateTensor, check_fit, list_state
-from repnet_search.memory.flash import FlashEstimate, check_backbone_fits, estimate_flash
+from repnet_search.memory.flash import FlashEstimate, check_backbone_fits, describe_missing_flash, estimate_flash
 from repnet_search.memory.liveness import Buffer, Liveness, compute_liveness
 from repnet_search.memory.macs import estimate_step_seconds
 from repnet_search.memory.nearest import NearestDesign, find_nearest
@@ -40,6 +40,7 @@ __all__ = [
     "compare_accounts",
     "compute_liveness",
     "count_kept_bytes",
+    "describe_missing_flash",
     "estimate_flash",
     "estimate_lower_bound",
     "estimate_memory",

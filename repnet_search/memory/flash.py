@@ -82,44 +82,73 @@ def check_backbone_fits(
 ) -> None:
     """Makes sure that the flash holds a backbone before anything is trained on it.
 
+    Raises:
+        OverBudgetError: it does not; as `describe_missing_flash` says.
+    """
+    problem = describe_missing_flash(backbone, activation_bits=activation_bits, limits=limits, classes=classes)
+    if problem:
+        raise OverBudgetError(problem)
+
+
+def describe_missing_flash(
+    backbone: BackboneSpec, *, activation_bits: Collection[int], limits: DeviceLimits, classes: int = 0
+) -> str:
+    """Returns why the flash cannot hold a backbone, in a sentence with what would do; "" where it can.
+
     Args:
         backbone: the frozen backbone.
         activation_bits: what it may run in.
         limits: of the device.
         classes: outputs of the last layer, which is the least that trains; 0 where they are not known yet.
-
-    Raises:
-        OverBudgetError: it does not; says what is needed and which width or number of bits would do.
     """
     if limits.flash_bytes is None:
-        return
-    bits = min(activation_bits)
-    needed = _least_bytes(backbone, bits, classes)
+        return ""
+    bits, table = min(activation_bits), get_table(backbone)
+    least = _least_flash(table, bits, classes)
+    needed = least.total_bytes
     if needed <= limits.flash_bytes:
-        return
-    ways_out = []
-    in_int8 = _least_bytes(backbone, 8, classes)
-    if bits != 8 and in_int8 <= limits.flash_bytes:
-        ways_out.append(f"--activation-bits 8 ({format_size(in_int8)})")
-    narrower = _widest_that_fits(backbone, bits, classes, limits.flash_bytes)
-    if narrower is not None:
-        ways_out.append(f"--width-mult {narrower.width_mult:g} ({format_size(_least_bytes(narrower, bits, classes))})")
-    what = "frozen weights and last layer" if classes else "frozen weights"
-    advice = " or ".join(ways_out) or "a smaller backbone, or a device with more flash"
-    raise OverBudgetError(
-        f"A flash of {format_size(limits.flash_bytes)} cannot hold {get_table(backbone).name} in "
-        f"{'int8' if bits == 8 else 'fp32'}: its {what} with {format_size(CODE_BYTES)} of code take "
-        f"{format_size(needed)}, {format_size(needed - limits.flash_bytes)} too much; use {advice}."
+        return ""
+    frozen_bytes = needed - least.trained_bytes - CODE_BYTES
+    parts = f"{format_size(frozen_bytes)} of frozen weights and {format_size(CODE_BYTES)} of code"
+    if classes:
+        parts += f", with {format_size(least.trained_bytes)} for two copies of a last layer of {classes} classes"
+    return (
+        f"A flash of {format_size(limits.flash_bytes)} cannot hold {table.name} in {'int8' if bits == 8 else 'fp32'}: "
+        f"{parts} take {format_size(needed)}, "
+        f"{format_size(needed - limits.flash_bytes)} too much; use "
+        f"{_ways_out(backbone, bits, classes, limits.flash_bytes)}."
     )
 
 
-def _least_bytes(backbone: BackboneSpec, activation_bits: int, classes: int) -> int:
-    """Returns the flash of the last layer alone."""
+def _ways_out(backbone: BackboneSpec, bits: int, classes: int, flash_bytes: int) -> str:
+    """Returns what would fit, as the end of a sentence that is right for options and for a design file."""
     table = get_table(backbone)
+    options, fields = [], []
+    in_int8 = _least_flash(table, 8, classes).total_bytes
+    # Networks with smooth activations or squeeze-and-excitation run in fp32 alone (graph/backbone.py).
+    if bits != 8 and not table.has_smooth_parts and in_int8 <= flash_bytes:
+        options.append(f"--activation-bits 8 ({format_size(in_int8)})")
+        fields.append("activation_bits")
+    narrower = _widest_that_fits(backbone, bits, classes, flash_bytes)
+    if narrower is not None:
+        size = format_size(_least_flash(get_table(narrower), bits, classes).total_bytes)
+        options.append(f"--width-mult {narrower.width_mult:g} with weights of that width ({size})")
+        fields.append("backbone.width_mult")
+    least = _least_flash(table, bits, classes)
+    if least.trained_bytes > least.weight_bytes + least.bias_bytes:
+        fitting = (flash_bytes - (least.total_bytes - least.trained_bytes)) // (least.trained_bytes // classes)
+        if fitting > 1:
+            options.append(f"at most {fitting} classes")
+    if not options:
+        return "a smaller backbone, or a device with more flash"
+    in_file = f"; in a design file set {' or '.join(fields)}" if fields else ""
+    return f"{' or '.join(options)}{in_file}"
+
+
+def _least_flash(table: BlockTable, activation_bits: int, classes: int) -> FlashEstimate:
+    """Returns the flash of the last layer alone."""
     trained = classes * (table.feature_channels + 1)
-    return estimate_flash(
-        table, activation_bits=activation_bits, train_bias=False, trained_elements=trained
-    ).total_bytes
+    return estimate_flash(table, activation_bits=activation_bits, train_bias=False, trained_elements=trained)
 
 
 def _widest_that_fits(
@@ -128,6 +157,8 @@ def _widest_that_fits(
     """Returns the backbone in the largest customary width below its own that the flash holds."""
     for width in _WIDTHS if backbone.traced is None and has_widths(backbone.name) else ():
         narrower = backbone.model_copy(update={"width_mult": width})
-        if width < backbone.width_mult and _least_bytes(narrower, activation_bits, classes) <= flash_bytes:
+        if width >= backbone.width_mult:
+            continue
+        if _least_flash(get_table(narrower), activation_bits, classes).total_bytes <= flash_bytes:
             return narrower
     return None

@@ -22,6 +22,7 @@ from repnet_search.memory.liveness import compute_liveness
 from repnet_search.spec.design import Design, Optimizer
 from repnet_search.spec.presets import get_preset
 from repnet_search.spec.resolve import ResolvedDesign, resolve
+from repnet_search.spec.table import get_table
 from repnet_search.spec.target import DeviceLimits
 
 MOST_CHANGES = 4
@@ -80,10 +81,14 @@ def find_nearest(
 def estimate_least(
     design: Design, *, classes: int, batch: int = 1, schedule: Schedule = Schedule.LAYER
 ) -> MemoryEstimate:
-    """Returns what the least design on a backbone needs: the last layer alone, int8, small images, no state."""
+    """Returns what the least design on a backbone needs: the last layer alone, small images, no state, and int8.
+
+    A backbone with smooth activations or squeeze-and-excitation has no int8 (graph/backbone.py) and stays in fp32.
+    """
+    bits = 32 if get_table(design.backbone).has_smooth_parts else 8
     recipe = design.recipe.model_copy(update={"optimizer": Optimizer.SIGN_SGD, "accumulate": 1})
     resolution = min(design.resolution, SMALLEST_RESOLUTION)
-    base = design.model_copy(update={"recipe": recipe, "resolution": resolution, "activation_bits": 8})
+    base = design.model_copy(update={"recipe": recipe, "resolution": resolution, "activation_bits": bits})
     return estimate_memory(resolve(get_preset("smallest", base)), classes=classes, batch=batch, schedule=schedule)
 
 

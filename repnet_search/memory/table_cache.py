@@ -83,7 +83,7 @@ def _write(path: Path, tables: MemoryTables, index: ModuleIndex, keys: list[Modu
         pools=np.array(index.pools),
     )
     try:
-        save_bytes(path, buffer.getvalue())
+        save_bytes(path, buffer.getvalue(), make_folder=True)
         files = sorted(path.parent.glob("modules-*.npz"), key=lambda file: file.stat().st_mtime)
         for old in files[:-KEPT_FILES]:
             old.unlink(missing_ok=True)

@@ -55,11 +55,11 @@ class Step:
 
 
 class NotCutError(SpecError):
-    """A network that cannot be cut into blocks: says at which module and why."""
+    """A network that cannot be cut into blocks: says at which module, why, and what to do where that is no block."""
 
-    def __init__(self, where: str, why: str) -> None:
+    def __init__(self, where: str, why: str, *, way_out: str = "") -> None:
         super().__init__(f"{where}: {why}")
-        self.where, self.why = where, why
+        self.where, self.why, self.way_out = where, why, way_out
 
 
 _MODULES: Mapping[type[nn.Module], StepKind] = {
@@ -135,10 +135,11 @@ def list_steps(module: nn.Module) -> list[Step]:
         graph = _Tracer().trace(module)
     except Exception as error:
         detail = str(error).strip().splitlines()
-        why = f"torch.fx cannot trace it ({detail[0] if detail else type(error).__name__}); its forward must not depend"
-        raise NotCutError(WHOLE, f"{why} on values") from error
+        why = f"torch.fx cannot trace it ({detail[0] if detail else type(error).__name__})"
+        raise NotCutError(WHOLE, why, way_out="take what depends on values, such as an 'if', out of forward") from error
     if sum(node.op == "placeholder" and not node.args for node in graph.nodes) != 1:
-        raise NotCutError(WHOLE, "it must take one tensor of images and nothing else")
+        way_out = "give a network whose forward takes the images alone"
+        raise NotCutError(WHOLE, "it must take one tensor of images and nothing else", way_out=way_out)
     modules = dict(module.named_modules())
     return [_step(node, modules) for node in graph.nodes]
 
@@ -151,7 +152,8 @@ def _step(node: fx.Node, modules: Mapping[str, nn.Module]) -> Step:
     if node.op == "output":
         if not isinstance(node.args[0], fx.Node):
             kind = type(node.args[0]).__name__.removeprefix("immutable_")
-            raise NotCutError(WHOLE, f"it must return one tensor, but returns a {kind}")
+            why = f"it must return one tensor, but returns a {kind}"
+            raise NotCutError(WHOLE, why, way_out="return the logits alone")
         return Step(StepKind.OUTPUT, node, sources, paths)
     if node.op == "call_module":
         target = str(node.target)

@@ -50,7 +50,7 @@ def fetch_pretrained(backbone: BackboneSpec) -> Path:
             metadata={"input_range": "imagenet", "source": weights.url},
         )
         try:
-            save_bytes(path, data)
+            save_bytes(path, data, make_folder=True)
         except OSError as error:
             raise WeightsError(f"The weights cannot be kept in {path}: {error.strerror}.") from error
     return path

@@ -29,6 +29,11 @@ TOLERANCE = 1e-4
 """Of the largest feature: what folding norms and another order of summation may cost in float32."""
 
 _CHECK_RESOLUTION = 96
+_IMAGE_CHANNELS = 3
+_WHAT_A_BLOCK_IS = (
+    "A block is a chain of convolutions with batch norm and ReLU, ReLU6, h-swish or SiLU, with or without a shortcut "
+    "or a squeeze-and-excitation; give a network of such blocks."
+)
 _DEFAULT_EPS = 1e-5
 
 
@@ -45,14 +50,12 @@ def trace_backbone(name: str, *, cut: tuple[str, ...] = ()) -> BackboneSpec:
     user = create_user_module(name)
     try:
         items = list_items(list_steps(user.module))
+        _check_channels(items)
         blocks = _with_stages(cut_blocks(user.module, items, cut))
         norm_eps = _norm_eps(items)
     except NotCutError as error:
-        raise SpecError(
-            f"{name} cannot be cut into blocks, for {error.where}: {error.why}. A block is a chain of convolutions "
-            "with batch norm and ReLU, ReLU6, h-swish or SiLU, with or without a shortcut or a squeeze-and-excitation; "
-            "give a network of such blocks."
-        ) from error
+        way_out = f"; {error.way_out}." if error.way_out else f". {_WHAT_A_BLOCK_IS}"
+        raise SpecError(f"{name} cannot be cut into blocks, for {error.where}: {error.why}{way_out}") from error
     traced = describe_blocks(blocks, norm_eps=norm_eps, sha256=user.sha256)
     spec = BackboneSpec(name=name, width_mult=1.0, last_conv=False, traced=traced)
     _check(user, spec, items)
@@ -71,6 +74,15 @@ def _with_stages(blocks: Iterable[Block]) -> tuple[Block, ...]:
             stage = last.stage + (shrinks or block.channels != last.channels or last.stage == 0)
         staged.append(replace(block, stage=stage))
     return tuple(staged)
+
+
+def _check_channels(items: Iterable[Item]) -> None:
+    """Raises NotCutError unless the first convolution reads RGB images."""
+    first = next(iter(all_convs(items)))
+    channels = first.conv.in_channels
+    if channels != _IMAGE_CHANNELS:
+        way_out = f"images are RGB, {_IMAGE_CHANNELS} channels: let the first convolution read those"
+        raise NotCutError(first.where, f"it reads images of {channels} channel{'s'[: channels > 1]}", way_out=way_out)
 
 
 def _norm_eps(items: Iterable[Item]) -> float:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -24,6 +25,7 @@ from repnet_search.errors import SpecError, WeightsError, suggest
 from repnet_search.spec.design import BackboneSpec
 
 _SEED = 0
+_SHOWN_FUNCTIONS = 6
 _MODULE_NAME = "repnet_search_user_backbone"
 Result = TypeVar("Result")
 
@@ -62,8 +64,7 @@ def create_user_module(name: str) -> UserModule:
         source = _call(lambda: _import(path), f"{path} raised {{}} when it was imported")
         function = getattr(source, function_name, None)
         if not callable(function):
-            names = [other for other, value in vars(source).items() if callable(value)]
-            raise SpecError(f"{path} has no function {function_name!r}.{suggest(function_name, names)}")
+            raise SpecError(f"{path} has no function {function_name!r}{_offer(function_name, source)}")
         module = _call(function, f"{name}() raised {{}}")
     if not isinstance(module, nn.Module):
         raise SpecError(f"{name}() must return an nn.Module, but returned {module!r:.60}.")
@@ -84,6 +85,18 @@ def load_own_state(backbone: BackboneSpec) -> dict[str, Tensor]:
             "naming it with --backbone, or give weights with --weights."
         )
     return {key: value.detach() for key, value in user.module.state_dict().items()}
+
+
+def _offer(function_name: str, source: ModuleType) -> str:
+    """Returns the end of a sentence: the function that was meant, or those that a module defines itself."""
+    names = [
+        name
+        for name, value in vars(source).items()
+        if isfunction(value) and value.__module__ == _MODULE_NAME and not name.startswith("_")
+    ]
+    if near := suggest(function_name, names):
+        return f".{near}"
+    return f"; it has {', '.join(names[:_SHOWN_FUNCTIONS])}." if names else "; it has none."
 
 
 def _import(path: Path) -> ModuleType:

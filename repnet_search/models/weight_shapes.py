@@ -21,6 +21,7 @@ from repnet_search.spec.table import get_table
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 _SHOWN_KEYS = 6
+_SHOWN_KEYS_OF_ANOTHER = 1
 _COMMON_WIDTHS = (0.1, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 _CLASSIFIERS = ("classifier.", "fc.")
 
@@ -42,12 +43,14 @@ def check_fits(state: Mapping[str, Tensor], spec: BackboneSpec, *, name: str) ->
         WeightsError: they are not; says which keys are wrong, and which backbone they do fit.
     """
     problems = _mismatches(state, spec)
-    if problems:
-        shown = "; ".join(problems[:_SHOWN_KEYS])
-        more = f"; and {len(problems) - _SHOWN_KEYS} more keys" if len(problems) > _SHOWN_KEYS else ""
-        raise WeightsError(
-            f"The weights {name} do not fit {describe_backbone(spec)}: {shown}{more}.{describe_fitting(state, spec)}"
-        )
+    if not problems:
+        return
+    fitting = describe_fitting(state, spec)
+    count = _SHOWN_KEYS_OF_ANOTHER if fitting else _SHOWN_KEYS
+    shown = "; ".join(problems[:count])
+    more = f"; and {len(problems) - count} more keys" if len(problems) > count else ""
+    what = f"The weights {name} do not fit {describe_backbone(spec)}"
+    raise WeightsError(f"{what}.{fitting} First wrong: {shown}{more}." if fitting else f"{what}: {shown}{more}.")
 
 
 def describe_fitting(state: Mapping[str, Tensor], spec: BackboneSpec) -> str:

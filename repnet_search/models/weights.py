@@ -190,10 +190,17 @@ def fold_weights(state: Mapping[str, Tensor], table: BlockTable, *, name: str) -
     """Returns every convolution of a table with its norm folded in, from a state that has all its keys.
 
     Raises:
-        WeightsError: a value is not finite; `name` says whose it is.
+        WeightsError: a value is not finite, or a variance negative; `name` says whose it is.
     """
     folded: dict[str, Tensor] = {}
     for conv in table.convs():
+        variance = f"{conv.norm_key}.running_var"
+        if conv.norm_key and bool((state[variance] < 0).any()):
+            least = float(state[variance].min())
+            raise WeightsError(
+                f"A running variance must not be negative, but {variance} of the weights {name} goes down to "
+                f"{least:g}; use other weights."
+            )
         folded[f"{conv.key}.weight"], folded[f"{conv.key}.bias"] = _fold_conv(state, conv, norm_eps=table.norm_eps)
     for key, value in folded.items():
         if not torch.isfinite(value).all():

@@ -8,8 +8,24 @@ from pathlib import Path
 from repnet_search.backbones import has_widths
 from repnet_search.errors import WeightsError
 from repnet_search.models.weight_shapes import describe_backbone, describe_fitting, fits, list_widths
-from repnet_search.models.weights import BackboneWeights, load_state, load_weights
+from repnet_search.models.weights import PRETRAINED, BackboneWeights, load_state, load_weights
 from repnet_search.spec.design import BackboneSpec
+
+
+def find_width(path: Path, backbone: BackboneSpec) -> BackboneSpec:
+    """Returns the backbone in the width of a file, told from its shapes; as it is where the file has no common width.
+
+    Args:
+        path: a safetensors file, or `PRETRAINED`, which comes in any width.
+        backbone: in the width to prefer.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    if path == PRETRAINED or not has_widths(backbone.name):
+        return backbone
+    state = load_state(path)
+    return next((width for width in (backbone, *list_widths(backbone)) if fits(state, width)), backbone)
 
 
 def find_widths(paths: Sequence[Path], backbone: BackboneSpec) -> tuple[BackboneSpec, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ FITS_COLOUR = "#009E73"
 OVER_COLOUR = "#BDBDBD"
 MEMORY_LABEL = "training memory (KiB, logarithmic)"
 SHARE_LABEL = "share of the space (%)"
+_MOST_TICKS = 8
 _SIZE_INCHES = (9.5, 5.2)
 
 
@@ -43,9 +45,13 @@ def _colours(result: SpaceProfile) -> list[str]:
     return [FITS_COLOUR if low <= result.budget_bytes else OVER_COLOUR for low in result.edges_bytes[:-1]]
 
 
-def _ticks(result: SpaceProfile) -> list[int]:
-    """Returns the edges that the axis names: every second one."""
-    return list(result.edges_bytes[::2])
+def _ticks(result: SpaceProfile) -> list[float]:
+    """Returns the sizes that the axis names: the budget by powers of two, or of more where many designs are small."""
+    low, high = result.edges_bytes[0], result.edges_bytes[-1]
+    ratio = 2 ** max(1, round(math.log2(high / low) / _MOST_TICKS))
+    first = math.ceil(math.log(low / result.budget_bytes, ratio))
+    last = math.floor(math.log(high / result.budget_bytes, ratio))
+    return [result.budget_bytes * float(ratio) ** step for step in range(first, last + 1)]
 
 
 def _draw_png(result: SpaceProfile, *, title: str) -> bytes:
@@ -68,8 +74,8 @@ def _draw_png(result: SpaceProfile, *, title: str) -> bytes:
     return render_png(figure)
 
 
-def _short(size_bytes: int) -> str:
-    return f"{size_bytes / KIB:,.0f}"
+def _short(size_bytes: float) -> str:
+    return f"{size_bytes / KIB:,.4g}" if size_bytes < 1000 * KIB else f"{size_bytes / KIB:,.0f}"
 
 
 def _draw_html(result: SpaceProfile, *, title: str) -> str:

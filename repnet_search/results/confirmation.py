@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from repnet_search.results.front import best_under
+from repnet_search.results.front import best_under, trained
 from repnet_search.results.record import TrialRecord
 from repnet_search.results.statistics import mean_and_interval
 
@@ -46,15 +46,25 @@ class Confirmation:
         return self.runs[0].epochs
 
     @property
+    def validation_accuracies(self) -> list[float]:
+        """The accuracy of each run."""
+        return [run.validation_accuracy for run in self.runs]
+
+    @property
+    def test_accuracies(self) -> list[float]:
+        """The same on the test images; empty where they were not read for every run."""
+        tested = [run.test_accuracy for run in self.runs if run.test_accuracy is not None]
+        return tested if len(tested) == len(self.runs) else []
+
+    @property
     def validation(self) -> tuple[float, float | None]:
         """The mean accuracy in 0..1 and half its 95 % interval over the seeds (None for one seed)."""
-        return mean_and_interval([run.validation_accuracy for run in self.runs])
+        return mean_and_interval(self.validation_accuracies)
 
     @property
     def test(self) -> tuple[float, float | None] | None:
         """The same on the test images; None where they were not read for every run."""
-        tested = [run.test_accuracy for run in self.runs if run.test_accuracy is not None]
-        return mean_and_interval(tested) if len(tested) == len(self.runs) else None
+        return mean_and_interval(self.test_accuracies) if self.test_accuracies else None
 
     @property
     def best_run(self) -> ConfirmedRun:
@@ -105,7 +115,8 @@ def confirmed_best(
     records: Iterable[TrialRecord], confirmations: Mapping[str, Confirmation], *, budget_bytes: int
 ) -> TrialRecord | None:
     """Returns the confirmed design of the best mean within a budget, None where none is confirmed."""
-    confirmed = [record for record in records if record.design_id in confirmations and record.ram_bytes <= budget_bytes]
+    within = [record for record in trained(records) if record.ram_bytes <= budget_bytes]
+    confirmed = [record for record in within if record.design_id in confirmations]
     key = lambda record: (confirmations[record.design_id].validation[0], -record.ram_bytes)  # noqa: E731
     return max(confirmed, key=key, default=None)
 

@@ -5,9 +5,11 @@ A record has the sum of the RAM alone, so a design is placed anew, with the sche
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from repnet_search.memory import Fit, MemoryEstimate, check_fit, explain_memory
+from repnet_search.results.confirmation import choose_winner
 from repnet_search.results.front import pareto_front, trained
 from repnet_search.results.record import TrialRecord
 from repnet_search.results.study import StudyView
@@ -53,3 +55,25 @@ def front_on_device(view: StudyView, limits: DeviceLimits) -> list[PlacedRecord]
         if all(known[record.design_id].fit.fits for record in front):
             return [known[record.design_id] for record in front]
         left = [record for record in left if record.design_id not in known or known[record.design_id].fit.fits]
+
+
+def winner_on_device(view: StudyView, limits: DeviceLimits, *, front: Sequence[PlacedRecord]) -> PlacedRecord:
+    """Returns the winner among what a device holds: the best confirmed mean, if the search's own best was confirmed.
+
+    Args:
+        view: the study.
+        limits: what the device has.
+        front: what `front_on_device` returns for them, not empty.
+
+    Raises:
+        SpecError: a design cannot be read by this version.
+    """
+    best = front[-1]
+    if best.record.design_id not in view.confirmed:
+        return best
+    confirmed = [record for record in trained(view.records) if record.design_id in view.confirmed]
+    placed = [place_record(record, view.settings, limits=limits) for record in confirmed]
+    fitting = {item.record.number: item for item in (*placed, best) if item.fit.fits}
+    records = [item.record for item in fitting.values()]
+    winner = choose_winner(records, view.confirmed, budget_bytes=limits.ram_bytes)
+    return fitting[winner.number] if winner is not None else best

@@ -16,6 +16,8 @@ class Outcome(StrEnum):
     OVER_BUDGET = "over budget"
     REPEATED = "repeated"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    """Cut off by its user or by a kill, which says nothing of the design: it is queued again."""
     RUNNING = "running"
 
 

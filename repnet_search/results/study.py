@@ -12,9 +12,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from repnet_search.errors import SpecError, StudyError
-from repnet_search.results.confirmation import Confirmation, read_confirmations
+from repnet_search.results.confirmation import Confirmation, choose_winner, read_confirmations
 from repnet_search.results.front import count_trained
-from repnet_search.results.record import Origin, Outcome, TrialRecord
+from repnet_search.results.record import INTERRUPTED, Origin, Outcome, TrialRecord
 from repnet_search.results.storage import list_study_names, load_optuna_study, open_storage
 from repnet_search.spec.design import Design
 from repnet_search.spec.files import validate_spec
@@ -49,6 +49,16 @@ class StudyView:
     def trained_count(self) -> int:
         """Trained designs that `--trials` counts: the baselines are left out."""
         return count_trained(self.records)
+
+    def choose_winner(self, *, budget_bytes: int | None = None) -> TrialRecord | None:
+        """Returns the best design within a budget (None: the study's own), by its confirmed mean where it has one."""
+        limit = self.settings.available_bytes if budget_bytes is None else budget_bytes
+        return choose_winner(self.records, self.confirmed, budget_bytes=limit)
+
+    def accuracy_of(self, record: TrialRecord) -> float | None:
+        """Returns a design's validation accuracy in 0..1: its confirmed mean, else what the search saw, if anything."""
+        confirmation = self.confirmed.get(record.design_id)
+        return confirmation.validation[0] if confirmation is not None else record.validation_accuracy
 
 
 def load_study(name: str, *, storage: str | None = None) -> StudyView:
@@ -130,12 +140,9 @@ def read_record(trial: FrozenTrial) -> TrialRecord | None:
 
 
 def _parse_record(trial: FrozenTrial, value: dict[str, Any]) -> TrialRecord:
-    outcome = Outcome(value["outcome"])
-    if outcome is Outcome.RUNNING and trial.state is TrialState.FAIL:
-        outcome = Outcome.FAILED
     return TrialRecord(
         number=trial.number,
-        outcome=outcome,
+        outcome=_read_outcome(trial, value),
         origin=Origin(value["origin"]),
         design=Design.model_validate(value["design"]),
         design_id=value["design_id"],
@@ -151,6 +158,15 @@ def _parse_record(trial: FrozenTrial, value: dict[str, Any]) -> TrialRecord:
         seen=value.get("seen", 0),
         over=value.get("over", 0),
     )
+
+
+def _read_outcome(trial: FrozenTrial, value: dict[str, Any]) -> Outcome:
+    """Returns how a trial ended; what was cut off is no failure, whoever wrote that down."""
+    outcome = Outcome(value["outcome"])
+    if trial.state is not TrialState.FAIL or outcome not in (Outcome.RUNNING, Outcome.FAILED):
+        return outcome
+    cut_off = CUT_OFF_KEY in trial.user_attrs or value.get("reason") == INTERRUPTED
+    return Outcome.INTERRUPTED if cut_off else Outcome.FAILED
 
 
 class RecordReader:

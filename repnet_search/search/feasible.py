@@ -133,7 +133,7 @@ class FeasibleSpace:
         """Returns what would make the last layer alone fit: int8 activations, or the largest resolution that does."""
         design = resolved.design
         ways = []
-        if design.activation_bits == 32:
+        if design.activation_bits == 32 and not resolved.table.has_smooth_parts:
             memory, fit = self.estimate(resolve(design.model_copy(update={"activation_bits": 8})))
             if fit.fits:
                 ways.append(f"--activation-bits 8 ({format_size(memory.ram_bytes)})")

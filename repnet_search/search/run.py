@@ -7,14 +7,15 @@ over-budget proposal costs microseconds: Optuna is told of it as pruned, with it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import optuna
 from optuna.trial import TrialState
 
 from repnet_search.errors import RepnetSearchError
-from repnet_search.results.front import best_under, count_since_front, count_trained
+from repnet_search.results.confirmation import choose_winner, read_confirmations
+from repnet_search.results.front import count_since_front, count_trained
 from repnet_search.results.record import ALWAYS_TRAINED, BASELINES, INTERRUPTED, Outcome, TrialRecord
 from repnet_search.results.storage import study_folder
 from repnet_search.results.study import RECORD_KEY, RecordReader, dump_record
@@ -51,6 +52,19 @@ class Limits:
     patience: int | None = None
 
 
+def describe_end(records: Sequence[TrialRecord], limits: Limits) -> str | None:
+    """Returns why a search that has just ended did so before it had all its trials, in a line; None where it has."""
+    trained = count_trained(records)
+    if trained >= limits.trials:
+        return None
+    ended = f"The search ended after {trained} of {limits.trials} designs"
+    if limits.patience is not None and count_since_front(records) >= limits.patience:
+        return f"{ended}: the last {limits.patience} brought nothing new to the front (--patience)."
+    if limits.deadline is not None and time.time() >= limits.deadline:
+        return f"{ended}: its time is over (--timeout)."
+    return f"{ended}: no other design that fits is found in the space."
+
+
 Listener = Callable[[TrialRecord], None]
 """Told of each record as it ends."""
 
@@ -72,7 +86,7 @@ class Search:
 
         Raises:
             RepnetSearchError: several trainings in a row failed.
-            KeyboardInterrupt: passed on, the running trial recorded as failed.
+            KeyboardInterrupt: passed on, the running trial recorded as interrupted.
         """
         failures = 0
         while limits.deadline is None or time.time() < limits.deadline:
@@ -139,7 +153,7 @@ class Search:
             rungs = self._create_rungs(record, trial)
             result = self.train(candidate.resolved, rungs=rungs)
         except KeyboardInterrupt:
-            self._tell(trial, replace(record, outcome=Outcome.FAILED, reason=INTERRUPTED))
+            self._tell(trial, replace(record, outcome=Outcome.INTERRUPTED, reason=INTERRUPTED))
             raise
         except OSError:
             raise  # a full disk, say: the next training would fail as well
@@ -202,7 +216,7 @@ class Search:
         trial.set_user_attr(RECORD_KEY, dump_record(record))
         if record.validation_accuracy is not None:
             # Before Optuna is told, so that a kill in between leaves a trial that the next run finishes.
-            save_best(self.study.study_name, self.settings, self.reader.read())
+            save_best(self.study, self.settings, self.reader.read())
             self.study.tell(trial, record.validation_accuracy)
         elif record.outcome in (Outcome.OVER_BUDGET, Outcome.REPEATED, Outcome.STOPPED):
             self.study.tell(trial, state=TrialState.PRUNED)
@@ -211,11 +225,11 @@ class Search:
         return record
 
 
-def save_best(study_name: str, settings: StudySpec, records: list[TrialRecord]) -> None:
-    """Writes the best design so far to the study's best.yaml."""
-    best = best_under(records, budget_bytes=settings.available_bytes)
+def save_best(study: optuna.Study, settings: StudySpec, records: list[TrialRecord]) -> None:
+    """Writes the best design so far to the study's best.yaml; an earlier run may have confirmed some."""
+    best = choose_winner(records, read_confirmations(study), budget_bytes=settings.available_bytes)
     if best is not None:
-        save_text(study_folder(study_name) / "best.yaml", design_to_yaml(best.design))
+        save_text(study_folder(study.study_name) / "best.yaml", design_to_yaml(best.design))
 
 
 def _find_same(record: TrialRecord, records: list[TrialRecord]) -> TrialRecord | None:

@@ -25,8 +25,8 @@ STARTED_KEY = "repnet_starts_queued"
 def open_study(name: str, storage: BaseStorage, settings: StudySpec, feasible: FeasibleSpace) -> Iterator[optuna.Study]:
     """Yields a study that is new or has these very settings, its starts queued; others see that it is being run.
 
-    Trials that an earlier run was cut off in are recorded as failed and their designs queued again, unless another run
-    is alive on the study; so are those of this run where an error or an interrupt ends it.
+    Trials that an earlier run was cut off in are recorded as interrupted and their designs queued again, unless another
+    run is alive on the study; so are those of this run where an error or an interrupt ends it.
 
     Raises:
         StudyError: a study of this name has other settings, or the storage or the folder cannot be written.

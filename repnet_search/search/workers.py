@@ -1,7 +1,8 @@
 """Worker processes on one study: each proposes, trains and records; the parent watches.
 
 Workers never see Ctrl-C, which a terminal sends to all; the parent asks them to stop, and each then records its running
-trial as failed. One that is killed is replaced, its design tried again. Workers whose parent is killed end themselves.
+trial as interrupted. One that is killed is replaced, its design tried again. Workers whose parent is killed end
+themselves.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def run_workers(job: Job, study: optuna.Study, *, listener: Listener) -> None:
     """
     _run_team(job, study, _tell_of_records(study, listener))
     # Two workers may have finished at once, and the one with the older view have written last.
-    save_best(job.study_name, job.settings, RecordReader(study).read())
+    save_best(study, job.settings, RecordReader(study).read())
 
 
 def confirm_with_workers(job: Job, study: optuna.Study, *, listener: RunListener) -> None:

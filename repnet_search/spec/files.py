@@ -15,8 +15,11 @@ from ruamel.yaml.error import YAMLError
 
 from repnet_search.errors import SpecError, suggest
 from repnet_search.spec.design import Design
+from repnet_search.spec.space import SpaceSpec
 
 Spec = TypeVar("Spec", bound=BaseModel)
+
+_OF_SPACES = frozenset(SpaceSpec.model_fields) - frozenset(Design.model_fields)
 
 # What pydantic puts into a location beside fields and positions, for fields of several kinds.
 _KINDS = ("int", "float", "str", "bool", "tuple")
@@ -66,6 +69,7 @@ def validate_spec(kind: type[Spec], value: dict[str, Any], *, source: str) -> Sp
     Raises:
         SpecError: an unknown key or a mistyped value, with its path.
     """
+    _check_kind(kind, value, source=source)
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -89,14 +93,31 @@ def design_to_yaml(design: Design) -> str:
 
 
 def save_text(path: str | Path, text: str) -> None:
-    """Writes a text file so that a half-written one never has the name."""
+    """Writes a text file so that a half-written one never has the name; raises as `save_bytes` does."""
     save_bytes(path, text.encode())
 
 
-def save_bytes(path: str | Path, data: bytes) -> None:
-    """Writes a file under a temporary name, then renames it."""
+def save_bytes(path: str | Path, data: bytes, *, make_folder: bool = False) -> None:
+    """Writes a file under a temporary name, then renames it.
+
+    Args:
+        path: where it goes.
+        data: what is in it.
+        make_folder: whether a missing folder is made: in a cache, but not where a user may have mistyped it.
+
+    Raises:
+        OSError: it cannot be written; names `path`, never the temporary name.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -106,6 +127,14 @@ def save_bytes(path: str | Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _check_kind(kind: type[BaseModel], value: dict[str, Any], *, source: str) -> None:
+    """Raises SpecError where a design is given for a search space, or the other way round."""
+    if kind is SpaceSpec and "connectors" in value:
+        raise SpecError(f"{source} is a design, but a search space is wanted here; 'spaces' lists some to start from.")
+    if kind is Design and "connectors" not in value and not _OF_SPACES.isdisjoint(value):
+        raise SpecError(f"{source} is a search space, but a design is wanted here; give a file with its connectors.")
 
 
 def _sentence(kind: type[BaseModel], errors: list[ErrorDetails]) -> str:

@@ -1,12 +1,14 @@
 """What a frozen backbone makes of training images, looked at before anything is trained.
 
 Weights may fit key by key and be useless all the same: never trained, scaled, cut short, or given images in another
-range than they were trained on. A few images on their way through the blocks, in fp32, tell dead, saturated, constant
-and exploding features from healthy ones. The limits below lie between two groups of cases, measured with this code:
+range than they were trained on. A few images on their way through the blocks, in fp32, tell dead, saturated, constant,
+vanishing and exploding features from healthy ones. The limits below lie between two groups of cases, measured with this
+code:
 
 - healthy, 90 cases, none of which is reported: the embedded letters on digits (16 to 96 px) and CIFAR-10, an ImageNet
   MobileNetV2-0.35 on CIFAR-10 and digits (32 to 128 px), `create_random_backbone` of seven backbones and torchvision's
-  initial weights of five (32 to 96 px). With 2 images in place of 64 no share is above 0.75 either;
+  initial weights of five (32 to 96 px), of which those of mobile networks are reported as vanishing alone. With 2
+  images in place of 64 no share is above 0.75 either;
 - broken, 90 cases, 85 of which are: both trained backbones with the weights of one block zero, all weights times 1e20
   to 0.01, biases shifted by 2 to 100 either way, in all blocks or in one, and images in a wrong range.
 
@@ -43,6 +45,9 @@ MOST_FIRST_RMS = 10.0
 """Behind the first norm. Healthy: 1.9 and less; images at 0..255 where no ReLU6 stops them: 24 and more."""
 LEAST_VARIATION = 0.005
 """Of the last feature. Healthy: 0.014 and more; biases + 5: 0.0009 and less; divided by 255 twice: 0.004 to 0.01."""
+LEAST_RMS = 1e-4
+"""Of the last feature. Healthy: 0.06 and more (random weights at 32 px; letters 0.86, an ImageNet backbone 2.5);
+torchvision's initial weights of MobileNetV2, V3 and MnasNet, whose norms have no statistics yet: 1.2e-7 and less."""
 CONSTANT_VARIATION = 1e-6
 """Rounding and no more: weights halved 2e-7 and less; a block without a way around it that passes nothing: 3e-16."""
 MOST_MAGNITUDE = math.sqrt(torch.finfo(torch.float32).max)
@@ -171,6 +176,8 @@ class FeatureHealth:
                 yield f"{alike[0].describe()}{more}"
         if self.first_norm and self.places[0].rms > MOST_FIRST_RMS:
             yield f"the first convolution's values are of size {self.places[0].rms:.0f} behind a norm, where 1 is usual"
+        if self.places[-1].rms < LEAST_RMS:
+            yield f"the last feature vanishes: its values are of size {self.places[-1].rms:.0e}, where 1 is usual"
         if self.variation < LEAST_VARIATION:
             yield f"the last feature differs by only {100 * self.variation:.1g} % between training images"
 

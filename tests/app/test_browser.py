@@ -26,6 +26,13 @@ def test_the_page_opens_with_everything(open_page: OpenPage, record_study: Recor
     assert [button.proto.label for button in page.get("download_button")].count("Download CSV") == 4
 
 
+def test_what_was_cut_off_is_no_failure(open_page: OpenPage, record_study: RecordStudy) -> None:
+    cut_off = make_record(6, ram_kib=100, outcome=Outcome.FAILED, reason="interrupted")
+    page = open_page(record_study(records=(*RECORDS, cut_off)))
+    assert not page.exception
+    assert metrics(page)["Failed"] == ["1 (+1 interrupted)"]
+
+
 def test_the_header_and_the_table_say_what_a_study_searched_for(open_page: OpenPage, record_study: RecordStudy) -> None:
     record_study("first")
     page = open_page(record_study("second", board="nrf52840"))

@@ -202,13 +202,11 @@ def test_weights_of_another_backbone_say_which_one_they_fit(tmp_path: Path) -> N
     save_file(torchvision.models.resnet34().state_dict(), path)
     with pytest.raises(WeightsError) as error:
         load_weights(BackboneSpec(name="resnet18"), path=path)
-    assert str(error.value).startswith("The weights weights.safetensors do not fit resnet18: ")
-    assert str(error.value).endswith(" They fit resnet34.")
+    assert str(error.value).startswith("The weights weights.safetensors do not fit resnet18. They fit resnet34. First ")
     save_file(torchvision.models.mobilenet_v2(width_mult=0.5).state_dict(), path)
     with pytest.raises(WeightsError) as error:
         load_weights(BackboneSpec(name="proxylessnas_mobile"), path=path)
-    assert "do not fit proxylessnas_mobile with --no-last-conv: first_conv.conv.weight is missing" in str(error.value)
-    assert str(error.value).endswith(" They fit mobilenet_v2 with --width-mult 0.5 --no-last-conv.")
+    assert "They fit mobilenet_v2 with --width-mult 0.5 --no-last-conv. First wrong: first_conv" in str(error.value)
 
 
 def test_a_backbone_that_there_is_not_has_no_weights() -> None:

@@ -101,9 +101,8 @@ def test_weights_that_are_missing_truncated_or_of_another_width(workplace: Path,
     assert "No such file" in complains("run", "--budget", "256KB", "--weights", "nowhere.safetensors", code=1)
     whole = workplace / "whole.safetensors"
     save_file(torchvision.models.mobilenet_v2(width_mult=0.5).state_dict(), whole)
-    message = complains("run", "--budget", "256KB", "--weights", whole, code=1)
-    assert "features.0.0.weight" in message or "must have shape" in message
-    assert "They fit mobilenet_v2 with --width-mult 0.5 --no-last-conv" in message
+    message = complains("run", "--budget", "256KB", "--weights", whole, "--width-mult", 0.35, code=1)
+    assert ". They fit mobilenet_v2 with --width-mult 0.5 --no-last-conv. First wrong: " in message
     (workplace / "short.safetensors").write_bytes(whole.read_bytes()[:1000])
     assert "truncated" in complains("run", "--budget", "256KB", "--weights", "short.safetensors", code=1)
     torch.save({}, workplace / "weights.pth")
@@ -236,7 +235,8 @@ def test_ctrl_c_keeps_what_is_finished_and_exits_130(workplace: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=150)  # on a busy machine
     assert process.returncode == 130, err
-    assert "trained designs are kept in study cut; the same command goes on." in out
+    assert "Kept in study cut: " in out
+    assert "; the same command goes on." in out
     assert "Traceback" not in err
     done = subprocess.run(
         [sys.executable, "-m", "repnet_search", "studies", "--json"], cwd=workplace, capture_output=True, text=True

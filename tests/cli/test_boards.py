@@ -78,33 +78,9 @@ def test_what_fits_in_the_sum_but_in_no_region(cli: Run, workplace: Path) -> Non
     assert done.code == 3  # over the sum
     smallest = ("--preset", "smallest", "--resolution", "84", "--board", "esp32-s3", "--reserve", "0")
     assert cli("estimate", *smallest).code == 0
-    narrow = cli(
-        "estimate",
-        "--preset",
-        "smallest",
-        "--resolution",
-        "64",
-        "--board",
-        "stm32f407",
-        "--reserve",
-        "0",
-        "--flash",
-        "2MB",
-    )
-    assert narrow.code == 3
-    wide = cli(
-        "estimate",
-        "--preset",
-        "smallest",
-        "--resolution",
-        "52",
-        "--board",
-        "stm32f407",
-        "--reserve",
-        "0",
-        "--flash",
-        "2MB",
-    )
+    board = ("--board", "stm32f407", "--reserve", "0", "--flash", "2MB")
+    assert cli("estimate", "--preset", "smallest", "--resolution", "64", *board).code == 3
+    wide = cli("estimate", "--preset", "smallest", "--resolution", "52", *board)
     assert wide.code == 3
     assert "which fits in the sum of RAM (192.0 KiB) but not in its regions: buffer b2.0 of 126.8 KiB is" in wide.err
     assert "larger than the largest region, sram1 of 112.0 KiB" in wide.err
@@ -129,10 +105,14 @@ def test_what_fits_in_the_sum_but_in_no_region(cli: Run, workplace: Path) -> Non
     ],
 )
 def test_bad_input_is_one_sentence(
-    arguments: tuple[str, ...], code: int, sentence: str, complains: Complains, workplace: Path
+    arguments: tuple[str, ...], code: int, sentence: str, cli: Run, complains: Complains, workplace: Path
 ) -> None:
     (workplace / "design.yaml").write_text("connectors: [{after_block: 6}]")
-    for command in (("estimate", "design.yaml"), ("run",), ("profile",), ("train", "design.yaml")):
+    estimated = cli("estimate", "design.yaml", *arguments)
+    assert estimated.code == code
+    assert sentence in estimated.err
+    assert ("frozen weights" in estimated.out) == (code == 3)  # what is too much is shown
+    for command in (("run",), ("profile",), ("train", "design.yaml")):
         assert sentence in complains(*command, *arguments, code=code)
 
 

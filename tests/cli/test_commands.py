@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,18 @@ def test_the_help_lists_the_commands(cli: Run) -> None:
     for command in ("run", "best", "train", "estimate", "export", "evaluate", "dashboard", "studies", "spaces"):
         assert f"  {command} " in done.out
         assert cli(command, "--help").code == 0
+
+
+def test_no_command_is_a_call_for_help(cli: Run) -> None:
+    assert cli() == cli("--help")
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "ascii"])
+def test_a_stream_that_lacks_signs_gets_question_marks(encoding: str) -> None:
+    command = (sys.executable, "-m", "repnet_search", "profile", "--space", "tiny", "--budget", "100KB")
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"??" in done.stdout
 
 
 def test_run_best_export_evaluate(cli: Run, workplace: Path) -> None:
@@ -76,8 +89,8 @@ def test_the_best_are_confirmed_by_fresh_seeds(cli: Run, workplace: Path) -> Non
     confirmed = ("--confirm", "1", "--confirm-seeds", "2", "--confirm-epochs", "1")
     done = cli("run", *QUICK, *confirmed)
     assert done.code == 0, done.err
-    assert "Confirmed by 2 seeds of 1 epochs" in done.out
-    assert "± is half the 95 % interval" in done.out
+    assert "Confirmed by 2 seeds of 1 epoch " in done.out
+    assert "In brackets is the range of the 2 seeds" in done.out
     assert "on validation than on test" in done.out
     again = cli("run", *QUICK, *confirmed, "--json")
     report = json.loads(again.out)

@@ -99,6 +99,22 @@ def test_estimate_says_where_nothing_fits(cli: Run, workplace: Path) -> None:
     assert not (workplace / "nearest.yaml").exists()
 
 
+def test_estimate_shows_a_backbone_that_the_flash_cannot_hold(cli: Run) -> None:
+    options = ("--preset", "smallest", "--backbone", "mobilenet_v3_small", "--budget", "512KB", "--flash", "1MB")
+    done = cli("estimate", *options)
+    assert done.code == 3
+    assert "frozen weights" in done.out
+    assert "no design on this backbone fits\n" in done.out
+    assert "A flash of 1.0 MiB cannot hold mobilenet_v3_small_w100 in fp32" in done.err
+    assert "--activation-bits" not in done.err
+
+
+def test_a_backbone_without_int8_is_over_its_budget(cli: Run) -> None:
+    done = cli("estimate", "--preset", "paper", "--backbone", "mobilenet_v3_small", "--budget", "20KB")
+    assert done.code == 3
+    assert "no design on this backbone fits: the last layer alone with small images needs" in done.out
+
+
 def test_estimate_json_carries_everything(cli: Run) -> None:
     done = cli("estimate", *PAPER, "--budget", "400KB", "--batch", "1", "--json")
     assert done.code == 3
@@ -137,7 +153,12 @@ def test_a_preset_is_made_for_its_options(cli: Run) -> None:
 
 
 def test_plan_writes_json_and_a_header(cli: Run, workplace: Path) -> None:
-    done = cli("plan", *PAPER, "--json", "plan.json", "--c-header", "sub/plan.h", "--schedule", "inplace")
+    arguments = ("plan", *PAPER, "--json", "plan.json", "--c-header", "sub/plan.h", "--schedule", "inplace")
+    missing = cli(*arguments)
+    assert (missing.code, list(workplace.iterdir())) == (1, [])
+    assert "No such file or directory (sub/plan.h); make its folder first" in missing.err
+    (workplace / "sub").mkdir()
+    done = cli(*arguments)
     assert done.code == 0, done.err
     assert "199 buffers and 187 operators in an arena of 531.0 KiB (schedule inplace, micro-batch 1)" in done.out
     value = json.loads((workplace / "plan.json").read_text())

@@ -71,6 +71,7 @@ def test_wrong_combinations_are_refused(complains: Callable[..., str]) -> None:
     assert "your own function makes what it says" in complains(*smallest, TINY, "--width-mult", 0.5, code=2)
     message = complains(*smallest, f"{OWN_FILE}:shufflenet", code=1)
     assert "for stage2.0: the operation 'cat' in its forward" in message
+    assert "FILE.py:FUNCTION, but got nets.py; name its function too." in complains(*smallest, "nets.py", code=2)
     run = ("run", "--budget", "256KB", "--backbone", "resnet18", "--pretrained")
     assert "--weights FILE or --pretrained, but got both" in complains(*run, "--weights", "x", code=2)
     assert "with --width-mult 1, but got 0.35" in complains("run", "--budget", "256KB", "--pretrained", code=1)

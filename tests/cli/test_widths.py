@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
+from repnet_search.cli.options import make_backbones
 from repnet_search.models.vision import torchvision
 from repnet_search.results.record import Outcome
 from repnet_search.results.study import load_study
@@ -68,6 +69,12 @@ def test_two_widths_are_searched_and_the_winner_exported(cli: Run, workplace: Pa
     assert cli(*SEARCH, "--weights", narrow, "--weights", wide).code == 0  # in any order it is the same study
 
 
+def test_one_file_tells_its_width(workplace: Path, files: tuple[Path, Path]) -> None:
+    assert [spec.width_mult for spec in make_backbones("mobilenet_v2", (), last_conv=False, weights=files[1:])] == [0.5]
+    named = make_backbones("mobilenet_v2", (0.35,), last_conv=False, weights=files[1:])
+    assert [spec.width_mult for spec in named] == [0.35]
+
+
 def test_files_that_are_no_further_width_are_refused(
     complains: Callable[..., str], workplace: Path, files: tuple[Path, Path]
 ) -> None:
@@ -87,9 +94,10 @@ def test_files_that_are_no_further_width_are_refused(
     assert "No such file" in complains(*SEARCH, "--weights", narrow, "--weights", "nowhere", code=1)
 
 
-def test_a_dead_file_is_named(complains: Callable[..., str], workplace: Path, files: tuple[Path, Path]) -> None:
+def test_a_dead_file_is_named(complains: Callable[..., str], workplace: Path) -> None:
     dead = save_random_weights(workplace / "dead.safetensors", BackboneSpec(width_mult=0.5), gain=0.0)
-    message = complains(*SEARCH, "--weights", files[0], "--weights", dead, code=1)
+    healthy = save_random_weights(workplace / "healthy.safetensors", BackboneSpec())
+    message = complains(*SEARCH, "--weights", healthy, "--weights", dead, code=1)
     assert "With the weights dead.safetensors and --input-range imagenet, the last feature is the same" in message
 
 

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from repnet_search.data import decode
 from repnet_search.data.decode import (
     BrokenImageError,
     ImageFacts,
@@ -22,6 +23,7 @@ from repnet_search.data.decode import (
     quiet_pillow,
     resize_pixels,
 )
+from repnet_search.errors import DataError
 
 
 def _decoded(image: Image.Image, path: Path, *, resolution: int = 8, **options: Any) -> NDArray[np.uint8]:
@@ -244,3 +246,13 @@ def test_an_array_gives_what_the_same_pixels_in_a_file_give(tmp_path: Path, shap
 def test_the_header_tells_size_and_format(tmp_path: Path) -> None:
     Image.new("LA", (20, 12)).save(tmp_path / "image.png")
     assert check_image(str(tmp_path / "image.png")) == ImageFacts(width=20, height=12, mode="LA")
+
+
+def test_an_image_that_memory_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "_LARGE_PIXELS", 100)
+    monkeypatch.setattr(decode, "free_memory_bytes", lambda: 8 * 1024)
+    assert _decoded(Image.new("RGB", (32, 32)), tmp_path / "fits.png").shape == (3, 8, 8)
+    with pytest.raises(DataError, match=r"'.*large\.png' of 64×64 pixels needs 32\.0 KiB, of which 8\.0 KiB are free"):
+        _decoded(Image.new("RGB", (64, 64)), tmp_path / "large.png")
+    # JPEG is decoded at an eighth of its size.
+    assert _decoded(Image.new("RGB", (128, 128)), tmp_path / "large.jpg").shape == (3, 8, 8)

@@ -145,7 +145,7 @@ def _spoil(folder: Path, *, kind: str) -> str:
         return "rose/x.jpg' is empty (0 bytes)"
     if kind == "text":
         (folder / "rose" / "x.txt").write_text("notes")
-        return "rose/x.txt' is not one (bmp, gif, jpeg, jpg, pgm, png, ppm, tif, tiff, webp)"
+        return "rose/x.txt' is no image file (bmp, gif, jpeg, jpg, pgm, png, ppm, tif, tiff, webp)"
     if kind == "page":
         (folder / "rose" / "x.jpg").write_text("<html>404</html>")
         return "rose/x.jpg' is not an image that can be read"
@@ -157,7 +157,10 @@ def _spoil(folder: Path, *, kind: str) -> str:
         return "rose/x.tif' has floating-point pixels"
     if kind == "link":
         (folder / "rose" / "x.png").symlink_to("x.png")
-        return "rose/x.png' cannot be read (Too many levels of symbolic links)"
+        return "rose/x.png' is a link in a circle"
+    if kind == "loop":
+        (folder / "rose" / "x.y").symlink_to("x.y")
+        return "rose/x.y' is a link in a circle"
     if kind == "pipe":
         os.mkfifo(folder / "rose" / "x.png")
         return "rose/x.png' is not a regular file"
@@ -165,7 +168,7 @@ def _spoil(folder: Path, *, kind: str) -> str:
     return "x.png' lies in no class's folder"
 
 
-KINDS = ["zero", "text", "page", "cut", "float", "link", "pipe", "loose"]
+KINDS = ["zero", "text", "page", "cut", "float", "link", "loop", "pipe", "loose"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,6 +11,7 @@ from repnet_search.data import Split
 from repnet_search.errors import DataError, RepnetSearchError, SpecError
 from repnet_search.export.bundle import load_model, save_bundle
 from repnet_search.export.evaluate import evaluate_bundle
+from repnet_search.export.place import BUNDLE_FILES, hold_place
 from repnet_search.memory import estimate_memory
 from repnet_search.models.repnet import RepNet
 from repnet_search.spec import BackboneSpec, Connector, Design, Optimizer, Recipe, ResolvedDesign, resolve
@@ -29,10 +30,11 @@ def trained(task: Task) -> tuple[ResolvedDesign, RepNet]:
     return resolved, train_design(resolved, task, TrainingSpec(epochs=2, views=1))[0]
 
 
-def save(folder: Path, trained: tuple[ResolvedDesign, RepNet], task: Task, *, force: bool = False) -> Path:
+def save(folder: Path, trained: tuple[ResolvedDesign, RepNet], task: Task) -> Path:
     resolved, model = trained
     memory = estimate_memory(resolved, classes=10)
-    save_bundle(folder, resolved, model, task, memory, accuracies={"validation": 0.5}, force=force)
+    with hold_place(folder, force=False) as place:
+        save_bundle(place, resolved, model, task, memory, accuracies={"validation": 0.5})
     return folder
 
 
@@ -69,19 +71,6 @@ def test_the_reports_say_what_the_account_says(
     }
 
 
-def test_an_existing_folder_is_replaced_only_when_asked(
-    tmp_path: Path, trained: tuple[ResolvedDesign, RepNet], task: Task
-) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "mine.txt").write_text("precious")
-    with pytest.raises(RepnetSearchError, match="exists already; name another one, or replace it with --force"):
-        save(folder, trained, task)
-    assert (folder / "mine.txt").read_text() == "precious"
-    save(folder, trained, task, force=True)
-    assert not (folder / "mine.txt").exists()
-
-
 def test_a_bundle_that_cannot_be_finished_leaves_nothing(
     tmp_path: Path, trained: tuple[ResolvedDesign, RepNet], task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +78,7 @@ def test_a_bundle_that_cannot_be_finished_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("repnet_search.export.bundle._write_json", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RepnetSearchError, match=r"cannot be written \(No space left on device\); make room"):
         save(tmp_path / "out", trained, task)
     assert list(tmp_path.iterdir()) == []
 
@@ -135,7 +124,9 @@ def test_an_int8_bundle_computes_what_was_trained(tmp_path: Path, task: Task) ->
     resolved = resolve(Design(connectors=(Connector(after_block=13),), activation_bits=8, resolution=32))
     model, result = train_design(resolved, task, TrainingSpec(epochs=1, views=1))
     memory = estimate_memory(resolved, classes=task.classes)
-    save_bundle(tmp_path / "out", resolved, model, task, memory, accuracies={"validation": result.validation_accuracy})
+    with hold_place(tmp_path / "out", force=False) as place:
+        save_bundle(place, resolved, model, task, memory, accuracies={"validation": result.validation_accuracy})
+    assert {path.name for path in (tmp_path / "out").iterdir()} == BUNDLE_FILES
     images = task.source.load(Split.VALIDATION, resolution=32).images[:16]
     loaded = load_model(tmp_path / "out")
     with torch.no_grad():

@@ -53,8 +53,9 @@ def test_a_backbone_that_a_flash_cannot_hold() -> None:
     with pytest.raises(OverBudgetError) as error:
         check_backbone_fits(wide, activation_bits=[32], limits=DeviceLimits(MIB, 3 * MIB))
     assert str(error.value) == (
-        "A flash of 3.0 MiB cannot hold mobilenet_v2_w100 in fp32: its frozen weights with 64.0 KiB of code take "
-        "6.9 MiB, 3.9 MiB too much; use --activation-bits 8 (1.9 MiB) or --width-mult 0.5 (1.9 MiB)."
+        "A flash of 3.0 MiB cannot hold mobilenet_v2_w100 in fp32: 6.9 MiB of frozen weights and 64.0 KiB of code take "
+        "6.9 MiB, 3.9 MiB too much; use --activation-bits 8 (1.9 MiB) or --width-mult 0.5 with weights of that width "
+        "(1.9 MiB); in a design file set activation_bits or backbone.width_mult."
     )
     check_backbone_fits(wide, activation_bits=[32, 8], limits=DeviceLimits(MIB, 2 * MIB))
 
@@ -62,9 +63,25 @@ def test_a_backbone_that_a_flash_cannot_hold() -> None:
 def test_the_last_layer_counts_where_it_is_known() -> None:
     limits = DeviceLimits(MIB, MIB)
     check_backbone_fits(BackboneSpec(), activation_bits=[32], limits=limits)
-    with pytest.raises(OverBudgetError, match="frozen weights and last layer with"):
+    with pytest.raises(OverBudgetError, match=r"8\.8 KiB for two copies of a last layer of 10 classes"):
         check_backbone_fits(BackboneSpec(), activation_bits=[32], limits=limits, classes=10)
     check_backbone_fits(BackboneSpec(), activation_bits=[8], limits=limits, classes=10)
+
+
+def test_no_int8_is_offered_where_a_backbone_has_none() -> None:
+    spec = BackboneSpec(name="mobilenet_v3_small", width_mult=1.0)
+    with pytest.raises(OverBudgetError, match=r"too much; use --width-mult 0\.75 with weights of that width"):
+        check_backbone_fits(spec, activation_bits=[32], limits=DeviceLimits(MIB, 2.5 * MIB))
+
+
+def test_a_head_that_fills_the_flash_is_said() -> None:
+    spec, limits = BackboneSpec(width_mult=0.1), DeviceLimits(MIB, MIB)
+    with pytest.raises(OverBudgetError, match=r"a last layer of 50000 classes .* use at most \d+ classes\.") as error:
+        check_backbone_fits(spec, activation_bits=[32], limits=limits, classes=50_000)
+    most = int(str(error.value).split()[-2])
+    check_backbone_fits(spec, activation_bits=[32], limits=limits, classes=most)
+    with pytest.raises(OverBudgetError):
+        check_backbone_fits(spec, activation_bits=[32], limits=limits, classes=most + 1)
 
 
 def test_where_nothing_helps_it_says_so() -> None:

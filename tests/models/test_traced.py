@@ -149,7 +149,7 @@ def test_what_cannot_be_cut_is_named(name: str, where: str, why: str) -> None:
         (
             "return self.c(x), x",
             "self.c = nn.Conv2d(3, 8, 3, padding=1)",
-            "must return one tensor, but returns a tuple",
+            "must return one tensor, but returns a tuple; return the logits alone.",
         ),
         (
             "return {'a': self.c(x)}",
@@ -170,7 +170,12 @@ def test_what_cannot_be_cut_is_named(name: str, where: str, why: str) -> None:
         ("return F.leaky_relu(self.c(x))", "self.c = nn.Conv2d(3, 8, 1)", "the operation 'leaky_relu' in its forward"),
         ("return self.c(F.relu(x))", "self.c = nn.Conv2d(3, 8, 1)", "an activation that does not come right behind"),
         ("return self.n(x)", "self.n = nn.BatchNorm2d(3)", "n: a norm that does not come right behind a convolution"),
-        ("return self.c(x if x.sum() > 0 else -x)", "self.c = nn.Conv2d(3, 8, 1)", "torch.fx cannot trace it"),
+        ("return self.c(x if x.sum() > 0 else -x)", "self.c = nn.Conv2d(3, 8, 1)", "such as an 'if', out of forward."),
+        (
+            "return self.c(x)",
+            "self.c = nn.Conv2d(1, 8, 1)",
+            "c: it reads images of 1 channel; images are RGB, 3 ch",
+        ),
         ("return self.c(self.c(x))", "self.c = nn.Conv2d(3, 3, 1)", "c: it runs twice"),
         ("return x.mean((2, 3))", "pass", "it has no convolution"),
         (
@@ -223,6 +228,8 @@ def test_what_tracing_does_not_see_is_noticed(tmp_path: Path) -> None:
         ("def net(width): return width", "net", "net() raised TypeError"),
         ("def net(): return 5", "net", "net() must return an nn.Module, but returned 5."),
         ("def net(): return 5", "nett", "has no function 'nett'. Did you mean 'net'?"),
+        ("def a(): pass\ndef b(): pass", "nosuch", "has no function 'nosuch'; it has a, b."),
+        ("from math import pi", "nosuch", "has no function 'nosuch'; it has none."),
         ("raise SystemExit(3)", "net", "raised SystemExit"),
     ],
 )

@@ -12,7 +12,8 @@ from repnet_search.backbones import has_widths, list_backbones
 from repnet_search.errors import WeightsError
 from repnet_search.models.vision import torchvision
 from repnet_search.models.weight_shapes import list_widths
-from repnet_search.models.widths import find_widths, load_widths, pair_widths
+from repnet_search.models.weights import PRETRAINED
+from repnet_search.models.widths import find_width, find_widths, load_widths, pair_widths
 from repnet_search.spec import BackboneSpec
 from repnet_search.spec.table import get_table
 from tests.weights_files import save_random_weights
@@ -39,6 +40,15 @@ def test_no_two_common_widths_have_the_same_shapes(name: str) -> None:
     shapes = {tuple((conv.in_channels, conv.out_channels) for conv in table.convs()) for table in tables}
     assert len(shapes) == len(tables)
     assert len({tuple(block.is_identity for block in table.blocks) for table in tables}) == 1
+
+
+def test_a_single_file_tells_its_width_too(files: dict[float, Path]) -> None:
+    assert find_width(files[0.5], NARROW) == WIDE
+    assert find_width(files[0.35], NARROW) == NARROW
+    assert find_width(files[0.6], NARROW) == NARROW  # `load_weights` then says what is wrong
+    assert find_width(PRETRAINED, NARROW) == NARROW
+    resnet = BackboneSpec(name="resnet18", width_mult=1.0)
+    assert find_width(files[0.5], resnet) == resnet
 
 
 def test_an_uncommon_width_is_recognised_where_it_is_named(files: dict[float, Path]) -> None:

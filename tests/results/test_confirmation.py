@@ -3,6 +3,7 @@ from __future__ import annotations
 import optuna
 import pytest
 
+from repnet_search.cli.render import format_runs
 from repnet_search.results.confirmation import (
     ConfirmedRun,
     confirmed_best,
@@ -51,6 +52,12 @@ def test_longer_trainings_take_the_place_of_shorter_ones(study: optuna.Study) ->
     found = read_confirmations(study)["a" * 64]
     assert found.epochs == 100
     assert found.validation == (0.8, None)
+
+
+def test_fewer_seeds_than_three_show_their_range() -> None:
+    assert format_runs([0.8]) == "80.0 %"
+    assert format_runs([0.8, 0.9]) == "85.0 (80.0–90.0) %"
+    assert format_runs([0.7, 0.72, 0.74]) == "72.0 ± 5.0 %"
 
 
 def test_the_best_mean_wins_and_the_cheapest_near_it_is_named(study: optuna.Study) -> None:

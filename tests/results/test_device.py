@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from repnet_search.boards import Region
 from repnet_search.memory import estimate_memory
-from repnet_search.results.device import front_on_device
+from repnet_search.results.confirmation import Confirmation, ConfirmedRun
+from repnet_search.results.device import front_on_device, winner_on_device
 from repnet_search.results.record import Origin, Outcome, TrialRecord
 from repnet_search.results.study import StudyView
 from repnet_search.spec import BackboneSpec, Connector, Design, Norm, resolve
@@ -76,3 +77,19 @@ def test_the_schedule_of_the_study_counts() -> None:
     (placed,) = front_on_device(streamed, DeviceLimits(largest, None, (Region("all", largest),)))[-1:]
     assert (placed.record.number, placed.memory.ram_bytes) == (2, largest)
     assert placed.fit.plan is not None
+
+
+def test_the_confirmed_best_wins_among_what_a_device_holds() -> None:
+    view = make_view(0.5, 0.7, 0.8)
+    largest = max(record.ram_bytes for record in view.records)
+    means = zip(view.records, (0.5, 0.75, 0.72), strict=True)
+    confirmed = {r.design_id: Confirmation((ConfirmedRun(r.design_id, 4, 0, mean),)) for r, mean in means}
+    for ram_bytes, confirmations, number in ((largest, confirmed, 1), (largest, {}, 2), (largest - 1, confirmed, 1)):
+        limits = DeviceLimits(ram_bytes, None, (Region("all", ram_bytes),))
+        asked = replace(view, confirmed=confirmations)
+        winner = winner_on_device(asked, limits, front=front_on_device(asked, limits))
+        assert winner.record.number == number
+        assert winner.fit.fits
+    assert view.choose_winner() == view.records[2]
+    assert replace(view, confirmed=confirmed).choose_winner() == view.records[1]
+    assert replace(view, confirmed=confirmed).accuracy_of(view.records[1]) == 0.75

@@ -142,7 +142,7 @@ def test_an_interrupted_design_is_tried_again_by_the_next_run(
             search(settings, task, feasible, name="cut", trials=4)
     search(settings, task, feasible, name="cut", trials=4)
     view = load_study("cut")
-    failed = [record for record in view.records if record.outcome is Outcome.FAILED]
+    failed = [record for record in view.records if record.outcome is Outcome.INTERRUPTED]
     trained = [record.design_id for record in view.records if record.outcome is Outcome.TRAINED]
     assert [record.reason for record in failed] == ["interrupted"] * 2
     assert {record.design_id for record in failed} <= set(trained)
@@ -267,7 +267,7 @@ def test_the_parent_tells_of_a_killed_worker_s_trial(
     team.workers.append(_Worker(1, lost, lost_worker(1).complaint))
     workers_module._watch(team, study, _tell_of_records(study, lambda record: told.append(record.reason)))
     assert told == ["its worker was killed"]
-    assert RecordReader(study).read()[0].outcome is Outcome.FAILED
+    assert RecordReader(study).read()[0].outcome is Outcome.INTERRUPTED
 
 
 def test_of_two_workers_that_propose_one_design_at_once_one_trains_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from repnet_search.cli.main import run_cli
 from repnet_search.graph import Schedule
 from repnet_search.memory import estimate_lower_bound
+from repnet_search.report.profile_plot import _short, _ticks
 from repnet_search.search.batch import SpaceMemory
 from repnet_search.search.fitting import COUNTED_COMBINATIONS
 from repnet_search.search.profile import SpaceProfile, profile_space
@@ -105,11 +107,25 @@ def test_the_histogram_is_drawn(suffix: str, start: bytes, tmp_path: Path) -> No
     assert target.read_bytes().startswith(start)
 
 
+def test_the_axis_names_round_sizes() -> None:
+    profiled = profile(small_space())
+    ticks = _ticks(replace(profiled, budget_bytes=256 * 1024, edges_bytes=(65_000, 1_100_000)))
+    assert [_short(tick) for tick in ticks] == ["64", "128", "256", "512", "1,024"]
+    assert len(_ticks(replace(profiled, budget_bytes=2**18, edges_bytes=(2**10, 2**30)))) <= 12
+
+
 def test_no_bin_is_divided_by_the_budget() -> None:
     result = profile(small_space())
     below = sum(count for low, count in zip(result.edges_bytes, result.counts, strict=False) if low <= BUDGET_BYTES)
     assert below == round(result.fitting_share * result.measured)
     assert sum(result.counts) == result.measured
+
+
+def test_options_override_the_space(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--resolution", "24", "--activation-bits", "8", "--flash", "400KB"]
+    assert run_cli(["profile", "--space", "tiny", "--budget", "100KB", *options, "--json"]) == 0
+    largest = json.loads(capsys.readouterr().out)["largest"]["params"]
+    assert (largest["resolution"], largest["activation_bits"]) == (24, 8)
 
 
 @pytest.mark.parametrize(

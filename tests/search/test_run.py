@@ -15,7 +15,7 @@ from repnet_search.results.study import list_studies, load_study
 from repnet_search.search import run as run_module
 from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.finish import finish_search
-from repnet_search.search.run import MEMORY_CONSTRAINT, Limits, Search
+from repnet_search.search.run import MEMORY_CONSTRAINT, Limits, Search, describe_end
 from repnet_search.search.space import SearchSpace
 from repnet_search.search.study import open_study
 from repnet_search.spec import load_design
@@ -118,8 +118,8 @@ def test_an_interrupted_training_is_recorded_and_the_rest_is_kept(
         search(settings, task, feasible, name="cut", trials=6)
     view = load_study("cut")
     assert view.count(Outcome.TRAINED) == 5
-    assert view.records[-1].outcome is Outcome.FAILED
-    assert view.records[-1].reason == "interrupted"
+    assert view.records[-1].outcome is Outcome.INTERRUPTED
+    assert (view.count(Outcome.FAILED), view.count(Outcome.INTERRUPTED)) == (0, 1)
     search(settings, task, feasible, name="cut", trials=6)
     assert load_study("cut").trained_count == 6
 
@@ -226,7 +226,11 @@ def test_a_search_without_progress_ends_by_its_patience(
     monkeypatch.setattr(run_module, "train_design", equal)
     with open_study("patient", open_storage(None, create=True), settings, feasible) as study:
         Search(study, settings, task, feasible).run(Limits(trials=30, patience=4), listener=lambda _: None)
-    counted = load_study("patient").trained_count
+    view = load_study("patient")
+    assert "the last 4 brought nothing new" in str(describe_end(view.records, Limits(trials=30, patience=4)))
+    assert "its time is over" in str(describe_end(view.records, Limits(trials=30, deadline=0.0)))
+    counted = view.trained_count
+    assert describe_end(view.records, Limits(trials=counted, deadline=0.0, patience=4)) is None
     assert 4 <= counted < 30
 
 
@@ -274,6 +278,8 @@ def test_a_small_space_ends_when_all_of_it_is_trained(
     worker = search(small, task, feasible, name="small", trials=50)
     view = load_study("small")
     assert view.trained_count == 2
+    end = "The search ended after 2 of 50 designs: no other design that fits is found in the space."
+    assert describe_end(view.records, Limits(trials=50)) == end
     assert len(worker.study.get_trials()) < 40
 
 

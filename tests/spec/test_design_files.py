@@ -6,6 +6,7 @@ import pytest
 
 from repnet_search.errors import SpecError
 from repnet_search.spec import Design, Exchange, design_to_yaml, load_design, parse_spec
+from repnet_search.spec.space import SpaceSpec
 
 EXAMPLE = """
 format: 1
@@ -74,6 +75,13 @@ def test_a_mistake_is_named_with_its_path(text: str, sentence: str) -> None:
     assert sentence in str(error.value)
     assert "design.yaml" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_of_the_other_kind_is_recognised() -> None:
+    with pytest.raises(SpecError, match=r"^d\.yaml is a design, but a search space is wanted here; "):
+        parse_spec(SpaceSpec, "backbone: {name: resnet18}\nconnectors: []\n", source="d.yaml")
+    with pytest.raises(SpecError, match=r"^s\.yaml is a search space, but a design is wanted here; "):
+        parse_spec(Design, "resolution: [48]\nreaders: [0]\n", source="s.yaml")
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:

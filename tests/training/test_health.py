@@ -101,6 +101,17 @@ def test_fresh_torchvision_weights_are_healthy_and_a_raw_image_is_seen(task: Tas
     assert "--input-range 0,255" in warning
 
 
+def test_features_that_vanish_are_a_warning(task: Task) -> None:
+    """In evaluation mode norms without statistics pass what initial weights make ever smaller."""
+    table = get_table(LETTERS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = torchvision.models.mobilenet_v2(width_mult=0.35).state_dict()
+    weights = BackboneWeights(fold_weights(state, table, name="fresh"), "fresh", "", parse_input_range("imagenet"))
+    (warning,) = check_features(task_with(task, LETTERS, weights), LETTERS, resolution=32).warnings
+    assert "the last feature vanishes: its values are of size" in warning
+
+
 def test_a_raw_image_saturates_the_embedded_backbone(task: Task) -> None:
     raw = replace(task.weights_of(LETTERS), input_range=parse_input_range("0,255"))
     health = check_features(task_with(task, LETTERS, raw), LETTERS, resolution=48)
