@@ -195,7 +195,7 @@ def run(
                     run_workers(job, optuna_study, listener=presenter.on_record)
             presenter.show_end(describe_end(reader.read(), limits))
             plan = choice.create_confirmation(epochs=epochs)
-            runs = plan_runs(optuna_study, settings, reader.read(), plan) if plan is not None else []
+            runs = plan_runs(optuna_study, feasible, settings, plan) if plan is not None else []
             with presenter.confirming(len(runs)) as on_run:
                 if count == 1:
                     Confirmer(optuna_study, settings, task).run(runs, listener=on_run)

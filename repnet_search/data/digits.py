@@ -36,6 +36,7 @@ class EmbeddedDigits:
         self.name = "digits"
         self.kind = DataKind.EMBEDDED
         self.classes = tuple(str(digit) for digit in range(10))
+        self.validation_held_out = True
         self.skipped: tuple[str, ...] = ()
         self._images, self._labels = _load_digits()
         self._indices = _split_indices(self._labels, proxy_images=proxy_images)

@@ -63,6 +63,11 @@ class DataSource(Protocol):
         ...
 
     @property
+    def validation_held_out(self) -> bool:
+        """Returns whether the validation images were taken from the training images, not given as such."""
+        ...
+
+    @property
     def skipped(self) -> tuple[str, ...]:
         """Returns the sorted relative paths of the files left out so far (only with skip_broken)."""
         ...

@@ -68,6 +68,7 @@ class StoredImages:
         self.kind = collection.kind
         self.classes = collection.classes
         self.store = collection.store
+        self.validation_held_out = Split.VALIDATION not in collection.pools
         self._items = split_items(collection.pools, classes=collection.classes, proxy_images=proxy_images)
         self._cache = cache
         self._skip_broken = skip_broken

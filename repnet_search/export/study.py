@@ -63,7 +63,7 @@ def export_record(view: StudyView, record: TrialRecord, task: Task, place: Bundl
     resolved = resolve(record.design)
     named = view.settings.training.metric.of
     confirmation = view.confirmed.get(record.design_id)
-    run = confirmation.best_run if confirmation is not None else None
+    run = confirmation.exported_run if confirmation is not None else None
     model = load_trained(record, task, study_name=view.name, run=run)
     validation = run.validation_accuracy if run is not None else record.validation_accuracy
     test = run.test_accuracy if run is not None else view.tested.get(record.design_id)

@@ -100,8 +100,8 @@ def test_the_best_are_confirmed_by_fresh_seeds(cli: Run, workplace: Path) -> Non
     assert winner["test_accuracy"] == pytest.approx(sum(run["test_accuracy"] for run in winner["confirmed"]) / 2)
     assert cli("export", "--study", "mine", "--to", "out").code == 0
     exported = json.loads(cli("evaluate", "out", "--json").out)
-    best = max(winner["confirmed"], key=lambda run: run["validation_accuracy"])
-    assert exported["accuracy"] == pytest.approx(best["test_accuracy"])
+    first = min(winner["confirmed"], key=lambda run: run["seed"])
+    assert exported["accuracy"] == pytest.approx(first["test_accuracy"])
 
 
 def test_the_winner_is_a_design_that_trains_again(cli: Run, workplace: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from repnet_search.results.confirmation import read_runs
+from repnet_search.results.front import best_under
 from repnet_search.results.record import Origin
 from repnet_search.results.study import load_study
 from repnet_search.search.confirm import SEED_OFFSET, ConfirmationPlan, Confirmer, choose_confirmed, plan_runs
+from repnet_search.search.expectation import expect_accuracies
 from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.finish import finish_search
 from repnet_search.search.trained import load_trained, trained_path
@@ -25,16 +27,19 @@ def test_the_best_the_last_layer_and_the_widest_are_trained_again(
 ) -> None:
     study = search(settings, task, feasible, name="mine", trials=6).study
     records = load_study("mine").records
-    chosen = choose_confirmed(records, limit_bytes=BUDGET_BYTES, designs=2)
+    expected = expect_accuracies(study, feasible, records)
+    chosen = choose_confirmed(records, expected, limit_bytes=BUDGET_BYTES, designs=2)
+    best = best_under(records, budget_bytes=BUDGET_BYTES)
+    assert best in chosen
     assert {Origin.LAST_LAYER, Origin.WIDEST} <= {record.origin for record in chosen}
-    runs = plan_runs(study, settings, records, PLAN)
+    runs = plan_runs(study, feasible, settings, PLAN)
     assert len(runs) == 2 * len(chosen)
     assert {run.seed for run in runs} == {SEED_OFFSET, SEED_OFFSET + 1}
 
     told: list[str] = []
     confirmer = Confirmer(study, settings, task)
     confirmer.run(runs[:3], listener=lambda run: told.append(run.key))
-    assert [run.key for run in plan_runs(study, settings, records, PLAN)] == [run.key for run in runs[3:]]
+    assert [run.key for run in plan_runs(study, feasible, settings, PLAN)] == [run.key for run in runs[3:]]
     confirmer.run(runs, listener=lambda run: told.append(run.key))
     assert told == [run.key for run in runs]
 
@@ -51,13 +56,26 @@ def test_the_best_the_last_layer_and_the_widest_are_trained_again(
     assert tested == {record.design_id for _, record in result.compared}
 
 
+def test_luck_is_expected_to_go(workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace) -> None:
+    study = search(settings, task, feasible, name="mine", trials=10).study
+    records = load_study("mine").records
+    expected = expect_accuracies(study, feasible, records)
+    trained = [record for record in records if record.design_id in expected]
+    found = {record.design_id: record.validation_accuracy or 0.0 for record in trained}
+    best = max(found, key=lambda key: found[key])
+    worst = min(found, key=lambda key: found[key])
+    assert expected[best] <= found[best]
+    assert expected[worst] >= found[worst]
+    assert expected[best] > expected[worst]
+
+
 def test_a_run_depends_on_design_and_seed_alone(
     workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
 ) -> None:
     found = []
     for name, step in (("forth", 1), ("back", -1)):
         study = search(settings, task, feasible, name=name, trials=2).study
-        runs = plan_runs(study, settings, load_study(name).records, PLAN)
+        runs = plan_runs(study, feasible, settings, PLAN)
         Confirmer(study, settings, task).run(runs[::step], listener=lambda _: None)
         found.append({run.key: run.validation_accuracy for run in read_runs(study)})
     assert found[0] == found[1]
