@@ -10,8 +10,10 @@ search with plain training is matched. One component is taken out at a time.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +25,12 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import TrialState
 
 from repnet_search.results.record import Origin, Outcome, TrialRecord
+from repnet_search.results.storage import study_folder
 from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.propose import enqueue_starts
 from repnet_search.search.run import Limits, Search
 from repnet_search.spec import BackboneSpec
+from repnet_search.spec.files import save_text
 from repnet_search.spec.resolve import ResolvedDesign
 from repnet_search.spec.study import DataSpec, Sampler, SearchSpec, StudySpec, WeightsSpec
 from repnet_search.training.proxy import ProxyResult, Rungs
@@ -94,7 +98,8 @@ def search(table: Table, spec: SearchSpec, *, seed: int, seconds: float, starts:
         training=task.training.model_copy(update={"seed": seed}),
         search=spec,
     )
-    study = optuna.create_study(direction="maximize")
+    study = optuna.create_study(study_name="replay", direction="maximize")
+    study_folder("replay").mkdir(parents=True, exist_ok=True)
     if starts:
         enqueue_starts(study, table.feasible, seed=seed)
     worker = ReplayedSearch(study, settings, None, table.feasible)  # type: ignore[arg-type]  # nothing is trained
@@ -193,5 +198,83 @@ def methods() -> dict[str, Method]:
         "ours with rungs (2)": of(ours.model_copy(update={"reduction": 2})),
         "ours without starts": of(ours, starts=False),
         "ours, random sampler": of(ours.model_copy(update={"sampler": Sampler.RANDOM})),
+        "ours, gp": of(ours.model_copy(update={"sampler": Sampler.GP})),
         "ours, nsga2": of(ours.model_copy(update={"sampler": Sampler.NSGA2})),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """A method's curves by seed, and how long each took to match the plain random search of its seed."""
+
+    curves: list[Curve]
+    ratios: list[float]
+
+
+def run_task(table: Table, seeds: int) -> tuple[dict[str, Outcomes], list[float]]:
+    """Returns what each method found from each seed, and the seconds that the plain random search took."""
+    plain = [random_with_plain_training(table, seed=seed) for seed in range(seeds)]
+    horizons = [curve[-1][0] for curve in plain]
+    found = {}
+    for name, method in methods().items():
+        curves = [method(table, seed, horizons[seed]) for seed in range(seeds)]
+        ratios = [time_to(curve, plain[seed][-1][1]) / horizons[seed] for seed, curve in enumerate(curves)]
+        found[name] = Outcomes(curves, ratios)
+        print(f"{table.name}: {name}: {np.median(ratios):.2f}", flush=True)
+    return found, horizons
+
+
+def report_task(table: Table, seeds: int) -> list[str]:
+    """Returns a task's part of the record."""
+    found, horizons = run_task(table, seeds)
+    headings = " | ".join(f"at {share:g} of the time" for share in TIMES)
+    lines = [
+        f"## {table.name}",
+        "",
+        f"{len(table.designs)} designs, the best {100 * table.best:.1f} %. The time is what the plain random search "
+        f"takes for {RANDOM_DESIGNS} designs: {np.median(horizons):.0f} s in the median. Regret in points behind the "
+        "best of the table: median (quartiles).",
+        "",
+        f"| method | {headings} | time to match plain random, of its time |",
+        f"|---|{'--:|' * (len(TIMES) + 1)}",
+    ]
+    for name, outcomes in found.items():
+        cells = [_regret(table, outcomes.curves, horizons, share) for share in TIMES]
+        lines.append(f"| {name} | {' | '.join(cells)} | {_share(outcomes.ratios)} |")
+    return [*lines, ""]
+
+
+def _regret(table: Table, curves: Sequence[Curve], horizons: Sequence[float], share: float) -> str:
+    bests = [best_at(curve, share * horizon) for curve, horizon in zip(curves, horizons, strict=True)]
+    if 0.0 in bests:
+        return "–"  # nothing trained yet from some seed
+    low, median, high = np.percentile([100 * (table.best - best) for best in bests], (25, 50, 75))
+    return f"{median:.1f} ({low:.1f}–{high:.1f})"
+
+
+def _share(ratios: Sequence[float]) -> str:
+    median = float(np.median(ratios))
+    never = sum(np.isinf(ratio) for ratio in ratios)
+    missed = f", never from {never} seeds" if never else ""
+    return f"{median:.2f}{missed}" if np.isfinite(median) else f"never from {never} seeds"
+
+
+def main() -> None:
+    """Replays all methods on the recorded tasks, and writes the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    target = arguments.to.resolve()
+    recorded = [name for name in TASKS if (FOLDER / f"search_table_{name}.json").exists()]
+    lines = ["# Our search against what people would do otherwise", ""]
+    lines += [f"Replayed from recorded trainings, {arguments.seeds} seeds; `python -m studies.search_quality`.", ""]
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # searches write best.yaml where they run
+        for name in recorded:
+            lines += report_task(load_table(name), arguments.seeds)
+    save_text(target, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
