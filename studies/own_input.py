@@ -15,8 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from repnet_search.results.statistics import mean_and_interval
 from repnet_search.spec.files import save_text
-from studies.embedded_default import NAMES, mean_and_interval, run_command
+from studies.embedded_default import NAMES, run_command
 
 
 def search(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:

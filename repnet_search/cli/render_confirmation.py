@@ -60,7 +60,7 @@ def conclusions(result: SearchResult) -> Iterator[str]:
             f"--confirm-seeds {INTERVAL_SEEDS} gives one."
         )
     elif len(confirmation.runs) > 1:
-        yield "± is half the 95 % interval of the mean over seeds; that of the images comes on top."
+        yield "± is half the 95 % interval of the mean over seeds."
     if confirmation.test is not None:
         gap = 100 * (confirmation.validation[0] - confirmation.test[0])
         yield f"The winner is {abs(gap):.1f} points {'better' if gap >= 0 else 'worse'} on validation than on test."
