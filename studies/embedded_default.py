@@ -57,7 +57,8 @@ def summarise(searches: list[dict[str, Any]]) -> str:
         "searches. The last layer alone may choose among the same recipes and resolutions, with the same epochs; every "
         "choice is made on validation images. Test accuracies are means over the three seeds of the confirmation, "
         "which trains twice as long, each seed on its own 100 of the 500 images that train and validate; the 1297 test "
-        "images are read once. Written by `python -m studies.embedded_default`.",
+        "images are read once. Seconds are wall time, whatever else ran meanwhile. Written by `python -m "
+        "studies.embedded_default`.",
         "",
         "| seed | seconds | trained, with the last layer's variants | winner, test % | last layer alone, test % | "
         f"widest fitting, test % | winner, KiB | best under {SMALLER_BUDGET}, validation % |",
