@@ -101,7 +101,7 @@ class SpaceMemory:
         self._folder = (folder or cache_folder()) if keep else None
         self._contexts: dict[tuple[BackboneSpec, int, int], SpaceContext] = {}
 
-    def draw(self, designs: int, *, seed: int) -> Choices:
+    def draw(self, designs: int, *, seed: int | np.random.Generator) -> Choices:
         """Returns choices drawn uniformly, as `SearchSpace.sample` draws them."""
         generator = np.random.default_rng(seed)
         return generator.integers(self.counts, size=(designs, len(self.names)), dtype=np.int16)

@@ -28,7 +28,6 @@ from repnet_search.training.task import Task
 SEED_OFFSET = 1_000_003
 """Between the search's seed and the first fresh one, so that no confirmation repeats a training of the search."""
 
-
 LONGER = 2
 """A confirmation trains for so many times the search's epochs, unless it is told otherwise."""
 

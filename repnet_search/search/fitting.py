@@ -166,7 +166,7 @@ class FittingDesigns:
             best = around.select(np.array([place]))
 
     def _uniform(self, size: int, generator: np.random.Generator, fixed: Mapping[str, Choice] | None) -> Choices:
-        choices = generator.integers(self.memory.counts, size=(size, len(self.memory.counts)), dtype=np.int16)
+        choices = self.memory.draw(size, seed=generator)
         for name, value in (fixed or {}).items():
             self.memory.column(choices, name)[:] = self.memory.place(name, value)
         return choices

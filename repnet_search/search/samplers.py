@@ -44,7 +44,7 @@ class History:
 
     Args:
         choices: canonical choices (N, parameters).
-        accuracies: of each; -inf while it trains, so that a second worker looks elsewhere.
+        accuracies: of each; -inf while it trains, so that a second worker looks elsewhere, or if it was stopped.
         ram_bytes: of each.
     """
 
