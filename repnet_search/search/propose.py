@@ -95,11 +95,11 @@ class Proposer:
             waiting: whether its queue holds fixed proposals, which come first.
         """
         number = len(self.study.get_trials(deepcopy=False))
-        # Chosen even where the queue holds something: another worker may empty it before we ask.
-        chosen = self._choose(records, (self.seed, number, self.worker))
+        chosen = None if waiting else self._choose(records, (self.seed, number, self.worker))
         if chosen is None and not waiting:
             return None
-        params = chosen.candidate.params if chosen is not None else self.feasible.smallest().params
+        # Another worker may empty the queue before we ask; what the study knows already is then recorded as repeated.
+        params = chosen.candidate.params if chosen is not None else self.feasible.space.last_layer()[0]
         self.study.sampler = _ChosenSampler(params)
         trial = self.study.ask(dict(self.feasible.space.distributions))
         if chosen is not None and trial.params == chosen.candidate.params:
