@@ -19,7 +19,7 @@ def dashboard(*, storage: str | None, port: int) -> None:
     from repnet_search.results.storage import open_storage
     from repnet_search.spec.bundled import bundled_folder
 
-    open_storage(storage)
+    open_storage(storage, params=False)
     if not _is_free(port):
         raise RepnetSearchError(f"Port {port} of 127.0.0.1 cannot be used, perhaps by another dashboard; use --port.")
     page = bundled_folder("app") / "browser.py"

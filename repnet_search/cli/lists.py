@@ -17,7 +17,7 @@ def studies(*, storage: str | None, as_json: bool) -> None:
     from repnet_search.results.study import list_studies
 
     rows: list[dict[str, object]] = []
-    for view in list_studies(open_storage(storage), on_unreadable=_tell_left_out):
+    for view in list_studies(open_storage(storage, params=False), on_unreadable=_tell_left_out):
         winner = view.choose_winner()
         rows.append(
             {

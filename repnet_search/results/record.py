@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from repnet_search.spec.design import Design
 
@@ -27,6 +29,7 @@ class Origin(StrEnum):
     LAST_LAYER = "last layer alone"
     WIDEST = "widest fitting"
     PAPER = "paper preset, scaled to fit"
+    DENSEST = "densest fitting"
     WARM_START = "won in another study"
     SAMPLER = "sampler"
     NEIGHBOUR = "near the best"
@@ -47,12 +50,16 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """A trial: its design, its training memory in bytes, its validation accuracy in 0..1 where it was trained."""
+    """A trial: its design, its training memory in bytes, its validation accuracy in 0..1 where it was trained.
+
+    `recorded` is the design, or its JSON where a study holds it: of ten thousand built designs hardly any would be
+    looked at. Two records are compared by its id.
+    """
 
     number: int
     outcome: Outcome
     origin: Origin
-    design: Design
+    recorded: Design | Mapping[str, Any] = field(compare=False)
     design_id: str
     ram_bytes: int
     terms: tuple[tuple[str, int], ...]
@@ -69,6 +76,11 @@ class TrialRecord:
     """Designs of which the sampler knew the memory when it chose this one."""
     over: int = 0
     """Of them, those over the limits."""
+
+    @property
+    def design(self) -> Design:
+        """The design, built anew at each look where a study holds it."""
+        return self.recorded if isinstance(self.recorded, Design) else Design.model_validate(self.recorded)
 
     @property
     def short_id(self) -> str:

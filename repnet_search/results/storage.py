@@ -11,19 +11,21 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
 from repnet_search.errors import StudyError, suggest
-from repnet_search.results.journal import Journal, describe_damage, mend_journal
+from repnet_search.results.journal import Journal, RecordsJournal, describe_damage, mend_journal
 
 STUDIES_FOLDER = Path("repnet-studies")
 JOURNAL_NAME = "journal.log"
 _JOURNAL_START = b'{"op_code"'
 
 
-def open_storage(storage: str | None, *, create: bool = False) -> BaseStorage:
+def open_storage(storage: str | None, *, create: bool = False, params: bool = True) -> BaseStorage:
     """Returns a storage.
 
     Args:
         storage: a URL such as sqlite:///studies.db, the path of a journal file, or None for the default journal.
         create: whether a journal file that is missing is made.
+        params: whether trials have their parameters; who reads their records alone has a large journal in a sixth of
+            the time without.
 
     Raises:
         StudyError: it is missing, cannot be read or written, or is not a storage of studies.
@@ -41,7 +43,7 @@ def open_storage(storage: str | None, *, create: bool = False) -> BaseStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         if create and path.exists():
             mend_journal(path)
-        return JournalStorage(Journal(path))
+        return JournalStorage(Journal(path) if params else RecordsJournal(path))
     except OSError as error:
         raise StudyError(f"The study storage {path} cannot be written: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:

@@ -67,7 +67,7 @@ def load_study(name: str, *, storage: str | None = None) -> StudyView:
     Raises:
         StudyError: there is no such study, or it was not made by repnet-search.
     """
-    return view_study(load_optuna_study(name, open_storage(storage)))
+    return view_study(load_optuna_study(name, open_storage(storage, params=False)))
 
 
 def list_studies(storage: BaseStorage, *, on_unreadable: Callable[[StudyError], None] | None = None) -> list[StudyView]:
@@ -144,7 +144,7 @@ def _parse_record(trial: FrozenTrial, value: dict[str, Any]) -> TrialRecord:
         number=trial.number,
         outcome=_read_outcome(trial, value),
         origin=Origin(value["origin"]),
-        design=Design.model_validate(value["design"]),
+        recorded=_check_design(value["design"]),
         design_id=value["design_id"],
         ram_bytes=value["ram_bytes"],
         terms=tuple((name, size) for name, size in value["terms"]),
@@ -158,6 +158,12 @@ def _parse_record(trial: FrozenTrial, value: dict[str, Any]) -> TrialRecord:
         seen=value.get("seen", 0),
         over=value.get("over", 0),
     )
+
+
+def _check_design(value: dict[str, Any]) -> dict[str, Any]:
+    """Returns a design's JSON, which is known to be one from here on; raises as pydantic does."""
+    Design.model_validate(value)
+    return value
 
 
 def _read_outcome(trial: FrozenTrial, value: dict[str, Any]) -> Outcome:
@@ -174,21 +180,16 @@ class RecordReader:
 
     def __init__(self, study: optuna.Study) -> None:
         self.study = study
-        self._ended: dict[int, TrialRecord | None] = {}
+        self._records: dict[int, TrialRecord | None] = {}
+        self._unended: list[int] = []
 
     def read(self) -> list[TrialRecord]:
         """Returns all records there are now, in the order of their trials."""
-        records = []
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.number in self._ended:
-                record = self._ended[trial.number]
-            else:
-                record = read_record(trial)
-                if trial.state.is_finished():
-                    self._ended[trial.number] = record
-            if record is not None:
-                records.append(record)
-        return records
+        trials = self.study.get_trials(deepcopy=False)
+        unknown = [*self._unended, *range(len(self._records), len(trials))]
+        self._records |= {number: read_record(trials[number]) for number in unknown}
+        self._unended = [number for number in unknown if not trials[number].state.is_finished()]
+        return [record for record in self._records.values() if record is not None]
 
 
 def dump_record(record: TrialRecord) -> dict[str, Any]:

@@ -77,6 +77,21 @@ class FeasibleSpace:
         """Returns the paper's preset scaled to fit, None where no step of it fits."""
         return next((c for params in self.space.paper() if self.fits(c := self.candidate(params))), None)
 
+    def densest(self) -> list[Candidate]:
+        """Returns the plainest modules behind as many stages as fit, at the largest resolution, in every recipe.
+
+        What takes the most memory is dropped first. Nothing where a single such module does not fit.
+        """
+        for params in self.space.dense():
+            shapes = [params]
+            while shapes:
+                least = min(map(self.candidate, shapes), key=lambda candidate: candidate.memory.ram_bytes)
+                found = [self.candidate(least.params | {"recipe": recipe}) for recipe in self.space.recipes]
+                if least.resolved.modules and any(map(self.fits, found)):
+                    return [candidate for candidate in found if self.fits(candidate)]
+                shapes = self.space.drop_one(least.params)
+        return []
+
     def widest(self, *, seed: int) -> Candidate:
         """Returns the design with the most trainable parameters that fits: draws that fit, then climbing by one field.
 

@@ -1,9 +1,10 @@
 """Which design next.
 
-First the starts: the last layer alone in every recipe, the widest and the paper's design that fit, and some random
-designs that fit. Then in turn the study's sampler, a neighbour of the best designs, and every fourth time a design for
-a lower stratum of memory, so that the study answers smaller budgets too. Now and then a design that the sampler would
-have liked but for the limits is proposed all the same, to be pruned: the study shows what they cut off.
+First the starts: the last layer alone in every recipe, the widest and the paper's design that fit, the plainest modules
+behind as many stages as fit, and some random designs that fit. Then in turn the study's sampler, a neighbour of the
+best designs, and every fourth time a design for a lower stratum of memory, so that the study answers smaller budgets
+too. Now and then a design that the sampler would have liked but for the limits is proposed all the same, to be pruned:
+the study shows what they cut off.
 
 With one worker every choice depends on the study's seed and the trial's number alone, so that a study that went on
 after an interruption is the study that was not interrupted.
@@ -30,7 +31,7 @@ from repnet_search.search.space import Params
 from repnet_search.spec.study import Sampler, SearchSpec
 
 ORIGIN_KEY = "repnet_origin"
-STARTUP_DESIGNS = 8
+STARTUP_DESIGNS = 10
 STRATA = (0.75, 0.5, 0.6)
 STRATUM_EVERY = 4
 UNTRAINED_IN_A_ROW = 8
@@ -61,12 +62,13 @@ class _Choice:
 
 
 def enqueue_starts(study: optuna.Study, feasible: FeasibleSpace, *, seed: int) -> None:
-    """Queues what every study begins with and it does not hold yet: baselines, widest and paper's design that fit."""
+    """Queues what every study begins with and it does not hold yet: baselines, and what is known to be good."""
     starts = [(Origin.LAST_LAYER, feasible.candidate(params)) for params in feasible.space.last_layer()]
     starts.append((Origin.WIDEST, feasible.widest(seed=seed)))
     paper = feasible.paper()
     if paper is not None:
         starts.append((Origin.PAPER, paper))
+    starts += [(Origin.DENSEST, candidate) for candidate in feasible.densest()]
     queued = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
     for origin, candidate in starts:
         if feasible.fits(candidate) and candidate.params not in queued:
@@ -85,7 +87,11 @@ class Proposer:
         self.seed = seed
         self.worker = worker
         self.sampler = DesignSampler(search.sampler, feasible.fitting)
+        self._remembered = Remembered()
         self._choices: dict[int, Choices] = {}
+        self._known_choices: set[bytes] = set()
+        self._known_ids: set[str] = set()
+        self._ways: dict[int, frozenset[bool]] = {}
 
     def next(self, records: Sequence[TrialRecord], *, waiting: bool) -> Proposal | None:
         """Returns the next proposal, None where no design is found that the study does not have yet.
@@ -94,8 +100,9 @@ class Proposer:
             records: what the study holds.
             waiting: whether its queue holds fixed proposals, which come first.
         """
-        number = len(self.study.get_trials(deepcopy=False))
-        chosen = None if waiting else self._choose(records, (self.seed, number, self.worker))
+        trials = self.study.get_trials(deepcopy=False)
+        self._learn(records, trials)
+        chosen = None if waiting else self._choose(records, (self.seed, len(trials), self.worker))
         if chosen is None and not waiting:
             return None
         # Another worker may empty the queue before we ask; what the study knows already is then recorded as repeated.
@@ -108,19 +115,29 @@ class Proposer:
         origin = Origin(trial.user_attrs.get(ORIGIN_KEY, Origin.SAMPLER.value))
         return Proposal(trial, self.feasible.candidate(dict(trial.params)), origin)
 
+    def _learn(self, records: Sequence[TrialRecord], trials: Sequence[FrozenTrial]) -> None:
+        """Takes in what the records have that was not there at the last proposal: of ten thousand, that is one."""
+        self._remembered.update(records)
+        memory = self.feasible.fitting.memory
+        new = [record for record in records if record.number not in self._choices]
+        if new:
+            rows = self.sampler.canonical(np.stack([memory.choices(trials[record.number].params) for record in new]))
+            self._choices |= {record.number: row for record, row in zip(new, rows, strict=True)}
+            self._known_choices |= {row.tobytes() for row in rows}
+            self._known_ids |= {record.design_id for record in new}
+            self._ways |= {record.number: _ways(record) for record in new}
+
     def _choose(self, records: Sequence[TrialRecord], seed: Seed) -> _Choice | None:
-        known = {row.tobytes() for row in self._choices_of(records)}
-        seen = {record.design_id for record in records}
         for origin, suggestion in self._suggestions(records, seed):
             if origin is Origin.SAMPLER and len(suggestion.cut) and self._shows_cut(records):
                 candidate = self._build(suggestion.cut[0])
-                if candidate.resolved.id not in seen:
+                if candidate.resolved.id not in self._known_ids:
                     return _Choice(candidate, origin, suggestion)
             for choices in suggestion.fitting:
-                if choices.tobytes() in known:
+                if choices.tobytes() in self._known_choices:
                     continue
                 candidate = self._build(choices)
-                if candidate.resolved.id not in seen and self.feasible.fits(candidate):
+                if candidate.resolved.id not in self._known_ids and self.feasible.fits(candidate):
                     return _Choice(candidate, origin, suggestion)
         return None
 
@@ -156,12 +173,12 @@ class Proposer:
 
     def _varied(self, records: Sequence[TrialRecord], seed: Seed, limit_bytes: int) -> Iterator[Suggestion]:
         """Yields the designs next to the best ones within a limit, where there are any."""
-        parents = _parents([record for record in records if record.ram_bytes <= limit_bytes])
+        parents = self._parents([record for record in records if record.ram_bytes <= limit_bytes])
         if parents:
             yield self.sampler.vary(self._choices_of(parents), seed=seed, limit_bytes=limit_bytes)
 
     def _history(self, records: Sequence[TrialRecord]) -> History:
-        kept = _remembered(records)
+        kept = self._remembered.list_kept(records)
         accuracies = [-np.inf if record.validation_accuracy is None else record.validation_accuracy for record in kept]
         return History(
             self._choices_of(kept),
@@ -171,13 +188,18 @@ class Proposer:
 
     def _choices_of(self, records: Sequence[TrialRecord]) -> Choices:
         """Returns the canonical choices of trials, a row each."""
-        memory = self.feasible.fitting.memory
-        new = [record.number for record in records if record.number not in self._choices]
-        trials = self.study.get_trials(deepcopy=False) if new else []
-        for number in new:
-            self._choices[number] = self.sampler.canonical(memory.choices(trials[number].params)[None])[0]
         rows = [self._choices[record.number] for record in records]
-        return np.array(rows, dtype=np.int16).reshape(len(rows), len(memory.names))
+        return np.array(rows, dtype=np.int16).reshape(len(rows), len(self.feasible.fitting.memory.names))
+
+    def _parents(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Returns the best design, and the best of those that only read, that only write, and that do both.
+
+        A few trainings cannot tell yet which way of exchanging is the best here, so each keeps its chance.
+        """
+        by_accuracy = sorted(trained(records), key=lambda record: record.validation_accuracy or 0.0)
+        best = {self._ways[record.number]: record for record in by_accuracy}
+        best.pop(frozenset(), None)  # the last layer alone exchanges nothing
+        return [*by_accuracy[-1:], *best.values()]
 
     def _build(self, choices: Choices) -> Candidate:
         return self.feasible.candidate(self.feasible.fitting.memory.params(choices))
@@ -186,6 +208,31 @@ class Proposer:
         """Returns whether the study is to have another over-budget proposal."""
         cut = sum(record.outcome is Outcome.OVER_BUDGET for record in records)
         return cut < self.search.pruned_per_design * (count_trained(records) - STARTUP_DESIGNS + 1)
+
+
+class Remembered:
+    """What the sampler learns from, each ended trial looked at once: the front, the best and the latest."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+        self._front: list[TrialRecord] = []
+        self._best: list[TrialRecord] = []
+        self._latest: list[TrialRecord] = []
+
+    def update(self, records: Sequence[TrialRecord]) -> None:
+        """Takes in what was trained, to its end or to a rung, since the last call."""
+        untaken = (record for record in records if record.number not in self._taken)
+        new = [record for record in untaken if record.outcome in (Outcome.TRAINED, Outcome.STOPPED)]
+        self._taken |= {record.number for record in new}
+        self._front = pareto_front(_by_number(self._front, trained(new)))
+        best = _by_number(self._best, trained(new))
+        self._best = sorted(best, key=lambda record: -(record.validation_accuracy or 0.0))[:BEST_REMEMBERED]
+        self._latest = _by_number(self._latest, new)[-LATEST_REMEMBERED:]
+
+    def list_kept(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Returns what the sampler learns from, and what of the records is in work, the oldest first."""
+        running = [record for record in records if record.outcome is Outcome.RUNNING]
+        return _by_number(self._front, self._best, self._latest, running)
 
 
 class _ChosenSampler(BaseSampler):
@@ -211,14 +258,10 @@ class _ChosenSampler(BaseSampler):
         return self.params[param_name]
 
 
-def _remembered(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Returns what the sampler learns from: the front, the best and the latest of the trained, and what is in work."""
-    ended = trained(records)
-    best = sorted(ended, key=lambda record: -(record.validation_accuracy or 0.0))[:BEST_REMEMBERED]
-    latest = [record for record in records if record.outcome in (Outcome.TRAINED, Outcome.STOPPED)][-LATEST_REMEMBERED:]
-    running = [record for record in records if record.outcome is Outcome.RUNNING]
-    kept = {record.number: record for record in (*pareto_front(ended), *best, *latest, *running)}
-    return [kept[number] for number in sorted(kept)]
+def _by_number(*groups: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Returns the trials of all groups, each once, the oldest first."""
+    found = {record.number: record for group in groups for record in group}
+    return [found[number] for number in sorted(found)]
 
 
 def _untrained_in_a_row(records: Sequence[TrialRecord]) -> int:
@@ -230,16 +273,6 @@ def _untrained_in_a_row(records: Sequence[TrialRecord]) -> int:
     return count
 
 
-def _parents(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Returns the best design, and the best of those that only read, that only write, and that do both.
-
-    A few trainings cannot tell yet which way of exchanging is the best here, so each keeps its chance.
-    """
-    trained = [record for record in records if record.outcome is Outcome.TRAINED]
-    by_accuracy = sorted(trained, key=lambda record: record.validation_accuracy or 0.0)
-    best = {}
-    for record in by_accuracy:
-        ways = {connector.exchange.writes for connector in record.design.connectors}
-        if ways:
-            best[frozenset(ways)] = record
-    return [*by_accuracy[-1:], *best.values()]
+def _ways(record: TrialRecord) -> frozenset[bool]:
+    """Returns whether the connectors of a design write, whether they do not, or both."""
+    return frozenset(connector.exchange.writes for connector in record.design.connectors)

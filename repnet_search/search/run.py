@@ -267,7 +267,7 @@ def _record(proposal: Proposal) -> TrialRecord:
         number=proposal.trial.number,
         outcome=Outcome.RUNNING,
         origin=proposal.origin,
-        design=candidate.resolved.design,
+        recorded=candidate.resolved.design,
         design_id=candidate.resolved.id,
         ram_bytes=candidate.memory.ram_bytes,
         terms=candidate.memory.terms,

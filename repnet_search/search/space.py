@@ -158,7 +158,7 @@ class SearchSpace:
         """
         base = self._first_choices() | {
             "write": "block_input" if "block_input" in self.spec.write else self.spec.write[0],
-            "readers": min(self.spec.readers, key=lambda readers: math.inf if readers == "all" else readers),
+            "readers": self._fewest_readers(),
             "kernel": max(self.spec.module.kernel),
             "groups": _nearest(2, self.spec.module.groups),
             "pool": _nearest(2, self.spec.module.pool),
@@ -189,6 +189,35 @@ class SearchSpace:
             chosen: Params = {_stage(stage): block for stage, block in zip(self.stages, placed, strict=True)}
             params.append(chosen | {"early_width": width, "late_width": width})
         return params
+
+    def dense(self) -> list[Params]:
+        """Returns the plainest modules, behind the last block of every stage, all reading and writing.
+
+        At every resolution from the largest down, on the backbone in every width from the widest down. Such modules
+        train few parameters, and over-fit least where images are few.
+        """
+        module = self.spec.module
+        base = self._first_choices() | {
+            "write": "block_input" if "block_input" in self.spec.write else self.spec.write[0],
+            "readers": self._fewest_readers(),
+            "pool": min(module.pool),
+            "image_pool": max(self.spec.image_pool),
+            **dict.fromkeys(("early_depth", "late_depth"), min(module.depth)),
+            **{_stage(stage): blocks[-1] for stage, blocks in self.stages.items()},
+        }
+        return [
+            base | width | {"resolution": resolution}
+            for resolution in sorted(self.spec.resolution, reverse=True)
+            for width in reversed(self.widths)
+        ]
+
+    def drop_one(self, params: Params) -> list[Params]:
+        """Returns a set of values without one connector, for each that it has."""
+        names = [_stage(stage) for stage in self.stages]
+        return [params | {name: None} for name in names if params[name] is not None]
+
+    def _fewest_readers(self) -> Readers:
+        return min(self.spec.readers, key=lambda readers: math.inf if readers == "all" else readers)
 
     def _first_choices(self) -> Params:
         """Returns the first choice of every parameter, no connectors and frozen biases where the space has that."""

@@ -112,15 +112,16 @@ def test_a_lock_that_a_killed_process_left_behind_holds_nobody_up(tmp_path: Path
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize("params", [True, False])
 @pytest.mark.parametrize("damage", [b'{"op_code": 4, "st{"op_code": 0}\n', b"\0\0\0\0\n", b"17\n", b"{}\n"])
-def test_a_damaged_line_is_one_sentence_that_says_what_to_do(damage: bytes, tmp_path: Path) -> None:
+def test_a_damaged_line_is_one_sentence_that_says_what_to_do(damage: bytes, params: bool, tmp_path: Path) -> None:
     path = tmp_path / "journal.log"
     optuna.create_study(study_name="mine", storage=open_storage("journal.log", create=True))
     path.write_bytes(path.read_bytes() + damage + path.read_bytes())
     before = path.read_bytes()
     for create in (False, True):
         with pytest.raises(StudyError, match=r"Line 2 of the study storage journal\.log is damaged; .*head -n 1"):
-            open_storage("journal.log", create=create)
+            open_storage("journal.log", create=create, params=params)
     assert path.read_bytes() == before
 
 
@@ -156,3 +157,30 @@ def test_an_unknown_url_is_one_sentence_without_its_password() -> None:
 def test_a_name_that_cannot_be_a_folder_is_refused(name: str) -> None:
     with pytest.raises(StudyError, match="A study's name must be letters"):
         study_folder(name)
+
+
+def test_a_storage_without_parameters_has_the_same_trials_and_sees_what_is_added(tmp_path: Path) -> None:
+    written = optuna.create_study(study_name="mine", storage=open_storage("journal.log", create=True))
+    read = optuna.load_study(study_name="mine", storage=open_storage("journal.log", params=False))
+    for number in range(3):
+        trial = written.ask({"x": optuna.distributions.CategoricalDistribution((1, 2))})
+        trial.set_user_attr("place", number)
+        written.tell(trial, 0.5)
+        again = optuna.load_study(study_name="mine", storage=open_storage("journal.log", params=False))
+        for study in (read, again):
+            found = study.get_trials()
+            assert [item.user_attrs["place"] for item in found] == list(range(number + 1))
+            assert all(item.state.is_finished() and not item.params for item in found)
+
+
+@pytest.mark.parametrize("params", [True, False])
+def test_a_line_that_is_being_written_is_no_entry_yet(params: bool, tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="mine", storage=open_storage("journal.log", create=True))
+    study.set_user_attr("key", 1)
+    path = tmp_path / "journal.log"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    storage = open_storage("journal.log", params=params)
+    assert optuna.load_study(study_name="mine", storage=storage).user_attrs == {}
+    path.write_bytes(whole)
+    assert optuna.load_study(study_name="mine", storage=storage).user_attrs == {"key": 1}

@@ -239,7 +239,7 @@ def test_other_samplers_search_too(
     workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace, sampler: Sampler
 ) -> None:
     chosen = settings.model_copy(update={"search": SearchSpec(sampler=sampler)})
-    search(chosen, task, feasible, name="other", trials=6)
+    search(chosen, task, feasible, name="other", trials=7)
     records = [record for record in load_study("other").records if record.origin is Origin.SAMPLER]
     assert len(records) >= 4
     assert all(record.outcome is Outcome.TRAINED and record.seen > record.over for record in records)

@@ -105,6 +105,25 @@ def test_the_widest_fits_and_has_more_parameters_than_draws() -> None:
     assert drawn.memory.trainable_parameters.max() <= widest.memory.trainable_parameters
 
 
+def test_the_densest_is_plain_and_comes_in_every_recipe_that_fits() -> None:
+    spec = load_space("default").model_copy(update={"resolution": (96,), "activation_bits": (8,)})
+    feasible = FeasibleSpace(SearchSpace(spec, BackboneSpec()), limits=DeviceLimits(256 * 1024), classes=10)
+    densest = feasible.densest()
+    assert [candidate.params["recipe"] for candidate in densest] == list(feasible.space.recipes)[:-1]  # adam: too much
+    blocks = [[module.after_block for module in candidate.resolved.modules] for candidate in densest]
+    assert blocks == [[3, 6, 10, 13, 16]] * len(densest)  # the first stage and the last take most
+    for candidate in densest:
+        assert feasible.fits(candidate)
+        connectors = candidate.resolved.design.connectors
+        assert all((connector.depth, connector.pool) == (0, 1) for connector in connectors)
+
+
+def test_where_no_module_fits_nothing_is_dense() -> None:
+    space = SearchSpace(load_space("default"), BackboneSpec())
+    feasible = FeasibleSpace(space, limits=DeviceLimits(60 * 1024), classes=10)
+    assert feasible.densest() == []
+
+
 def test_a_budget_below_the_smallest_says_what_it_needs_and_what_helps() -> None:
     spec = SpaceSpec(resolution=(96,))
     feasible = FeasibleSpace(SearchSpace(spec, BackboneSpec()), limits=DeviceLimits(256 * 1024), classes=10)

@@ -21,7 +21,7 @@ from tests.search.conftest import BUDGET_BYTES, search
 def test_the_winners_of_another_study_come_first_and_once(
     workplace: Path, settings: StudySpec, task: Task, feasible: FeasibleSpace
 ) -> None:
-    search(settings, task, feasible, name="one", trials=6)
+    search(settings, task, feasible, name="one", trials=9)
     one = load_optuna_study("one", open_storage(None))
     records = [record for record in load_study("one").records if record.origin not in BASELINES]
     best = best_under(records, budget_bytes=BUDGET_BYTES)
