@@ -22,6 +22,7 @@ from repnet_search.cli.data import data
 from repnet_search.cli.estimate import estimate
 from repnet_search.cli.evaluate import evaluate
 from repnet_search.cli.export import export
+from repnet_search.cli.importance import importance
 from repnet_search.cli.lists import backbones, spaces, studies
 from repnet_search.cli.plan import plan
 from repnet_search.cli.profile import profile
@@ -49,6 +50,7 @@ COMMANDS = (
     plan,
     verify,
     profile,
+    importance,
     export,
     evaluate,
     dashboard,
