@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages import BaseStorage
@@ -13,12 +13,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from repnet_search.errors import SpecError, StudyError
 from repnet_search.results.confirmation import Confirmation, choose_winner, read_confirmations
+from repnet_search.results.frame import create_frame
 from repnet_search.results.front import count_trained
 from repnet_search.results.record import INTERRUPTED, Origin, Outcome, TrialRecord
 from repnet_search.results.storage import list_study_names, load_optuna_study, open_storage
 from repnet_search.spec.design import Design
 from repnet_search.spec.files import validate_spec
 from repnet_search.spec.study import StudySpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SETTINGS_KEY = "repnet_settings"
 TESTED_KEY = "repnet_test_accuracy"
@@ -59,6 +63,10 @@ class StudyView:
         """Returns a design's validation accuracy in 0..1: its confirmed mean, else what the search saw, if anything."""
         confirmation = self.confirmed.get(record.design_id)
         return confirmation.validation[0] if confirmation is not None else record.validation_accuracy
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns a row per trial: how it ended, its memory in bytes, its accuracies in 0..1, its design's fields."""
+        return create_frame(self)
 
 
 def load_study(name: str, *, storage: str | None = None) -> StudyView:

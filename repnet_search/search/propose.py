@@ -61,17 +61,22 @@ class _Choice:
     suggestion: Suggestion
 
 
-def enqueue_starts(study: optuna.Study, feasible: FeasibleSpace, *, seed: int) -> None:
-    """Queues what every study begins with and it does not hold yet: baselines, and what is known to be good."""
+def list_starts(feasible: FeasibleSpace, *, seed: int) -> list[tuple[Origin, Candidate]]:
+    """Returns what every study begins with: baselines, and what is known to be good; of these what fits."""
     starts = [(Origin.LAST_LAYER, feasible.candidate(params)) for params in feasible.space.last_layer()]
     starts.append((Origin.WIDEST, feasible.widest(seed=seed)))
     paper = feasible.paper()
     if paper is not None:
         starts.append((Origin.PAPER, paper))
     starts += [(Origin.DENSEST, candidate) for candidate in feasible.densest()]
+    return [(origin, candidate) for origin, candidate in starts if feasible.fits(candidate)]
+
+
+def enqueue_starts(study: optuna.Study, feasible: FeasibleSpace, *, seed: int) -> None:
+    """Queues the starts that a study does not hold yet."""
     queued = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(deepcopy=False)]
-    for origin, candidate in starts:
-        if feasible.fits(candidate) and candidate.params not in queued:
+    for origin, candidate in list_starts(feasible, seed=seed):
+        if candidate.params not in queued:
             study.enqueue_trial(candidate.params, user_attrs={ORIGIN_KEY: origin.value})
 
 
