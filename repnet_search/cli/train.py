@@ -73,6 +73,7 @@ def train(
     from repnet_search.cli.render_device import device_to_json
     from repnet_search.errors import OverBudgetError
     from repnet_search.export.bundle import save_bundle
+    from repnet_search.export.card import Provenance
     from repnet_search.export.place import hold_place
     from repnet_search.memory import check_backbone_fits, check_fit, explain_memory
     from repnet_search.spec.files import load_design
@@ -125,7 +126,8 @@ def train(
         named = training.metric.of
         accuracies = {named("validation"): result.validation_accuracy, named("test"): test_accuracy}
         if place is not None:
-            save_bundle(place, resolved, model, task, memory, accuracies=accuracies)
+            provenance = Provenance(training=training)
+            save_bundle(place, resolved, model, task, memory, accuracies=accuracies, provenance=provenance)
     if as_json:
         report = {
             "design_id": resolved.id,

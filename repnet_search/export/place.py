@@ -16,19 +16,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repnet_search.errors import RepnetSearchError
+from repnet_search.export.manifest import LEFT_BY_PYTHON
 
-BUNDLE_MARK = "bundle.json"
 BUNDLE_FILES = frozenset(
     {
-        "README.md",
         "backbone.safetensors",
-        BUNDLE_MARK,
+        "bundle.json",
         "calibration.json",
+        "card.md",
         "design.yaml",
-        "memory.json",
+        "labels.txt",
+        "manifest.json",
+        "model.onnx",
+        "model.py",
+        "plan.h",
+        "plan.json",
         "trained.safetensors",
     }
 )
+_OF_FORMAT_1 = frozenset({"README.md", "memory.json"})
+_MARKS = {"manifest.json": {"format", "written_by", "files"}, "bundle.json": {"format", "design_id", "labels"}}
+"""What says that a folder is a bundle: the manifest, or in format 1 bundle.json; and what is in it."""
 _NEW, _OLD = "new", "old"
 
 
@@ -122,9 +130,10 @@ def _refuse_foreign(folder: Path) -> None:
         return
     if not _is_marked(folder):
         raise RepnetSearchError(
-            f"--force replaces a bundle, but {folder} is none (it has no {BUNDLE_MARK} of ours); name another folder."
+            f"--force replaces a bundle, but {folder} is none (it has no manifest.json of ours); name another folder."
         )
-    foreign = next((name for name in names if name not in BUNDLE_FILES), None)
+    known = BUNDLE_FILES | _OF_FORMAT_1 | {LEFT_BY_PYTHON}
+    foreign = next((name for name in names if name not in known), None)
     if foreign is not None:
         raise RepnetSearchError(
             f"--force replaces a bundle, but {folder} also holds {foreign}, which would be lost; move it away, or name "
@@ -133,9 +142,13 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _is_marked(folder: Path) -> bool:
-    """Returns whether a folder's bundle.json is one that we wrote."""
+    """Returns whether one of a folder's files is a bundle's mark that we wrote."""
+    return any(keys <= _keys(folder / name) for name, keys in _MARKS.items())
+
+
+def _keys(path: Path) -> set[str]:
     try:
-        info = json.loads((folder / BUNDLE_MARK).read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(info, dict) and {"format", "design_id", "labels"} <= set(info)
+        return set()
+    return set(value) if isinstance(value, dict) else set()

@@ -21,7 +21,7 @@ from repnet_search.export.plan_regions import (
 from repnet_search.graph import OpKind, Role
 from repnet_search.memory.liveness import ALIGNMENT_BYTES
 
-_LARGEST_ARENA_BYTES = 2**32 - 1
+LARGEST_ARENA_BYTES = 2**32 - 1
 _LINE = 110
 
 _OPENING = """\
@@ -71,7 +71,7 @@ def plan_to_c_header(plan: MemoryPlan) -> str:
     Raises:
         RepnetSearchError: the arena is larger than 32 bits address.
     """
-    if plan.memory.arena_bytes > _LARGEST_ARENA_BYTES:
+    if plan.memory.arena_bytes > LARGEST_ARENA_BYTES:
         raise RepnetSearchError(
             f"A C header addresses its arena with 32 bits, but this plan needs {plan.memory.arena_bytes} bytes; use a "
             "smaller micro-batch or resolution."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from repnet_search.errors import OverBudgetError, StudyError, WeightsError
 from repnet_search.export.bundle import save_bundle
+from repnet_search.export.card import Provenance
 from repnet_search.export.place import BundlePlace
 from repnet_search.memory import estimate_memory
 from repnet_search.results.record import TrialRecord
@@ -47,7 +48,7 @@ def load_task_of(view: StudyView, record: TrialRecord, options: TaskOptions) -> 
     return task
 
 
-def export_record(view: StudyView, record: TrialRecord, task: Task, place: BundlePlace) -> None:
+def export_record(view: StudyView, record: TrialRecord, task: Task, place: BundlePlace, *, onnx: bool = False) -> None:
     """Writes a trained design of a study as a bundle.
 
     Args:
@@ -55,10 +56,11 @@ def export_record(view: StudyView, record: TrialRecord, task: Task, place: Bundl
         record: its trial.
         task: the weights and images that it was trained on.
         place: where to.
+        onnx: whether model.onnx is written too.
 
     Raises:
         StudyError: its trained parameters are missing.
-        RepnetSearchError: the folder cannot be written.
+        RepnetSearchError: as `save_bundle`.
     """
     resolved = resolve(record.design)
     named = view.settings.training.metric.of
@@ -70,7 +72,18 @@ def export_record(view: StudyView, record: TrialRecord, task: Task, place: Bundl
     measured = {named("validation"): validation, named("test"): test}
     accuracies = {name: value for name, value in measured.items() if value is not None}
     memory = estimate_memory(resolved, classes=task.classes, schedule=view.settings.schedule)
-    save_bundle(place, resolved, model, task, memory, accuracies=accuracies)
+    training = view.settings.training
+    if run is not None:
+        training = training.model_copy(update={"epochs": run.epochs, "seed": run.seed})
+    provenance = Provenance(
+        study=view.name,
+        training=training,
+        confirmation=confirmation,
+        board=view.settings.board,
+        limits=view.settings.limits,
+        saturation=record.saturation,
+    )
+    save_bundle(place, resolved, model, task, memory, accuracies=accuracies, provenance=provenance, onnx=onnx)
 
 
 def _check_images(view: StudyView, task: Task) -> None:

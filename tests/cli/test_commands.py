@@ -55,7 +55,7 @@ def test_run_best_export_evaluate(cli: Run, workplace: Path) -> None:
     assert "\x1b[" not in done.out
     again = cli("run", *QUICK)
     assert again.code == 0
-    assert "3 trained, and the last layer alone" in again.out
+    assert "3 designs trained, and the last layer alone" in again.out
     assert again.out.count("1/3") == 0
 
     best = cli("best", "--study", "mine", "--budget", "100KB", "--json")

@@ -65,4 +65,4 @@ def test_train_counts_with_the_schedule(cli: Run, workplace: Path) -> None:
     done = cli("train", "design.yaml", *QUICK, "--budget", needs["streamed"], "--schedule", "streamed", "--to", "out")
     assert done.code == 0
     assert "schedule streamed" in done.out
-    assert "schedule streamed" in (workplace / "out" / "README.md").read_text()
+    assert "schedule streamed" in (workplace / "out" / "card.md").read_text()

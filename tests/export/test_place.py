@@ -10,7 +10,7 @@ import pytest
 from repnet_search.errors import RepnetSearchError
 from repnet_search.export.place import hold_place
 
-MARK = json.dumps({"format": 1, "design_id": "a", "labels": ["0"]})
+MARK = json.dumps({"format": 2, "written_by": "repnet-search 0.1.0", "files": {}})
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +23,13 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def old_bundle(name: str = "out") -> Path:
     folder = Path(name)
     folder.mkdir()
-    (folder / "bundle.json").write_text(MARK)
+    (folder / "manifest.json").write_text(MARK)
     return folder
 
 
 def write(folder: Path, *, force: bool = True) -> None:
     with hold_place(folder, force=force) as place:
-        (place.draft / "bundle.json").write_text("new")
+        (place.draft / "manifest.json").write_text("new")
         place.finish()
 
 
@@ -46,16 +46,20 @@ def test_a_bundle_is_replaced_and_nothing_is_left_over() -> None:
     folder = old_bundle()
     assert "replace it with --force" in refusal(folder, force=False)
     write(folder)
-    assert (folder / "bundle.json").read_text() == "new"
+    assert (folder / "manifest.json").read_text() == "new"
     assert list(Path().iterdir()) == [folder]
+    (folder / "__pycache__").mkdir()
+    (folder / "manifest.json").write_text(MARK)
+    write(folder)
+    assert [path.name for path in folder.iterdir()] == ["manifest.json"]
     write(Path("deep/new"), force=False)
-    assert Path("deep/new/bundle.json").exists()
+    assert Path("deep/new/manifest.json").exists()
 
 
 @pytest.mark.parametrize("name", [".", "..", "../..", "../../above", "sub/..", "/"])
 def test_the_current_folder_and_what_holds_it_are_never_replaced(name: str) -> None:
     Path("sub").mkdir()
-    Path("bundle.json").write_text(MARK)
+    Path("manifest.json").write_text(MARK)
     assert "is the current folder or holds it" in refusal(Path(name))
 
 
@@ -64,9 +68,9 @@ def test_what_is_no_bundle_is_never_replaced() -> None:
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")
     assert "mine is none" in refusal(mine)
-    (mine / "bundle.json").write_text('{"name": "a web page"}')
+    (mine / "manifest.json").write_text('{"name": "a web page"}')
     assert "mine is none" in refusal(mine)
-    (mine / "bundle.json").write_text(MARK)
+    (mine / "manifest.json").write_text(MARK)
     assert "mine also holds thesis.txt, which would be lost" in refusal(mine)
     assert "mine/thesis.txt is a file" in refusal(mine / "thesis.txt")
     Path("link").symlink_to(old_bundle())
@@ -86,7 +90,7 @@ def test_work_that_fails_leaves_the_old_bundle_and_no_other_trace() -> None:
         with pytest.raises(KeyboardInterrupt), hold_place(to, force=True):
             raise KeyboardInterrupt
     assert list(Path().iterdir()) == [folder]
-    assert (folder / "bundle.json").read_text() == MARK
+    assert (folder / "manifest.json").read_text() == MARK
 
 
 def test_a_bundle_that_cannot_be_moved_in_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +105,7 @@ def test_a_bundle_that_cannot_be_moved_in_leaves_the_old_one(monkeypatch: pytest
     with pytest.raises(OSError, match="No space left"):
         write(folder)
     assert list(Path().iterdir()) == [folder]
-    assert (folder / "bundle.json").read_text() == MARK
+    assert (folder / "manifest.json").read_text() == MARK
 
 
 def test_what_came_there_meanwhile_is_not_replaced() -> None:
@@ -110,3 +114,12 @@ def test_what_came_there_meanwhile_is_not_replaced() -> None:
         with pytest.raises(RepnetSearchError, match="exists already"):
             place.finish()
     assert list(Path("out").iterdir()) == []
+
+
+def test_a_bundle_of_format_1_is_replaced() -> None:
+    folder = Path("out")
+    folder.mkdir()
+    (folder / "bundle.json").write_text(json.dumps({"format": 1, "design_id": "a", "labels": ["0"]}))
+    (folder / "README.md").write_text("")
+    write(folder)
+    assert [path.name for path in folder.iterdir()] == ["manifest.json"]

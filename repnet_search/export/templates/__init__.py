@@ -1,0 +1,1 @@
+"""Sources that bundles are made of."""
