@@ -30,6 +30,7 @@ def dashboard(*, storage: str | None, port: int) -> None:
         "server.fileWatcherType": "none",
         "client.toolbarMode": "minimal",
         "browser.gatherUsageStats": "false",
+        "theme.primaryColor": "#0072B2",  # Streamlit's red is too near that of a budget's line
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     os.execv(

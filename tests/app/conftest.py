@@ -1,10 +1,12 @@
-"""A small study, written as a search writes it, and the page over it."""
+"""A small study, written as a search writes it, and the browser over it."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -13,6 +15,7 @@ from optuna.trial import TrialState, create_trial
 from streamlit.testing.v1 import AppTest
 
 from repnet_search import Design, Origin, Outcome, TrialRecord
+from repnet_search.results.confirmation import ConfirmedRun, dump_run
 from repnet_search.results.storage import open_storage
 from repnet_search.results.study import RECORD_KEY, SETTINGS_KEY, dump_record
 from repnet_search.spec.design import BackboneSpec, Connector, Norm
@@ -20,6 +23,9 @@ from repnet_search.spec.space import ModuleChoices, SpaceSpec
 from repnet_search.spec.study import DataSpec, StudySpec, WeightsSpec
 from repnet_search.spec.target import Schedule
 from repnet_search.spec.training import Metric, TrainingSpec
+from tests.app.web import SCREENSHOTS, app_url, chromium, tiny_study, web
+
+__all__ = ["app_url", "chromium", "tiny_study", "web"]  # fixtures, which pytest finds here
 
 BROWSER = Path(__file__).parents[2] / "app" / "browser.py"
 KIB = 1024
@@ -43,7 +49,7 @@ def make_record(
         number=number,
         outcome=outcome,
         origin=origin,
-        design=design,
+        recorded=design,
         design_id=f"{number:08x}" + "0" * 56,
         ram_bytes=ram_kib * KIB,
         terms=(("arena", ram_kib * KIB - 1000), ("parameters", 1000)),
@@ -55,6 +61,14 @@ def make_record(
     )
 
 
+def make_runs(record: TrialRecord, accuracies: Iterable[float]) -> list[ConfirmedRun]:
+    """Returns a run of a design's confirmation per accuracy, of 4 epochs."""
+    return [
+        ConfirmedRun(design_id=record.design_id, epochs=4, seed=seed, validation_accuracy=accuracy, test_accuracy=0.8)
+        for seed, accuracy in enumerate(accuracies)
+    ]
+
+
 RECORDS = (
     make_record(0, ram_kib=64, accuracy=0.68, origin=Origin.LAST_LAYER),
     make_record(1, ram_kib=250, accuracy=0.81, origin=Origin.WIDEST),
@@ -63,6 +77,14 @@ RECORDS = (
     make_record(4, ram_kib=300, outcome=Outcome.OVER_BUDGET, reason="44.0 KiB over the budget"),
     make_record(5, ram_kib=100, outcome=Outcome.FAILED, reason="The loss became nan in epoch 1."),
 )
+
+
+CONFIRMED = (
+    *make_runs(RECORDS[0], (0.70, 0.70, 0.70)),
+    *make_runs(RECORDS[2], (0.89, 0.90, 0.91)),
+    *make_runs(RECORDS[3], (0.893, 0.895, 0.897)),
+)
+"""Of the confirmed designs, the one of 140 KiB is within a point of the one of 205 KiB."""
 
 
 def make_settings(*, data: str = "digits", board: str | None = None) -> StudySpec:
@@ -93,6 +115,7 @@ def record_study(storage: str) -> RecordStudy:
         name: str = "first",
         *,
         records: Iterable[TrialRecord] = RECORDS,
+        confirmed: Iterable[ConfirmedRun] = (),
         data: str = "digits",
         board: str | None = None,
     ) -> str:
@@ -101,10 +124,14 @@ def record_study(storage: str) -> RecordStudy:
         study.set_user_attr(SETTINGS_KEY, make_settings(data=data, board=board).model_dump(mode="json"))
         for item in records:
             attributes = {RECORD_KEY: dump_record(item)}
-            if item.validation_accuracy is None:
+            if item.outcome is Outcome.RUNNING:
+                study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=attributes))
+            elif item.validation_accuracy is None:
                 study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
             else:
                 study.add_trial(create_trial(value=item.validation_accuracy, user_attrs=attributes))
+        for run in confirmed:
+            study.set_user_attr(run.key, dump_run(run))
         return storage
 
     return record
@@ -112,15 +139,14 @@ def record_study(storage: str) -> RecordStudy:
 
 @pytest.fixture
 def open_page(monkeypatch: pytest.MonkeyPatch) -> OpenPage:
-    """Returns a function that opens the page over a storage, as `repnet-search dashboard` starts it."""
-    monkeypatch.syspath_prepend(str(BROWSER.parent))
+    """Returns a function that opens a page over a storage, as `repnet-search dashboard` and a link to it do."""
     st.cache_resource.clear()
 
-    def open_it(storage: str | None, *, study: str | None = None) -> AppTest:
+    def open_it(storage: str | None, **place: str) -> AppTest:
         monkeypatch.setattr(sys, "argv", [str(BROWSER), *([storage] if storage is not None else [])])
         page = AppTest.from_file(BROWSER, default_timeout=30)
-        if study is not None:
-            page.query_params["study"] = study
+        for name, value in place.items():
+            page.query_params[name] = value
         return page.run()
 
     return open_it
@@ -130,9 +156,32 @@ def texts(page: AppTest) -> list[str]:
     return [text.value for text in page.text]
 
 
+def everything(page: AppTest) -> list[str]:
+    """Returns all texts of a page, Markdown too."""
+    return [element.value for element in (*page.text, *page.caption, *page.markdown, *page.subheader, *page.header)]
+
+
+def figure(page: AppTest, index: int = 0) -> dict[str, Any]:
+    """Returns one of the page's plots as it is sent to the web browser."""
+    spec: dict[str, Any] = json.loads(page.get("plotly_chart")[index].proto.spec)
+    return spec
+
+
+def traces(page: AppTest, index: int = 0) -> dict[str, dict[str, Any]]:
+    """Returns the parts of one of the page's plots by their name."""
+    return {trace["name"]: trace for trace in figure(page, index)["data"]}
+
+
 def metrics(page: AppTest) -> dict[str, list[str]]:
     """Returns the page's numbers by their heading, in their order."""
     found: dict[str, list[str]] = {}
     for metric in page.metric:
         found.setdefault(metric.label, []).append(metric.value)
     return found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says where the pictures of the browser are."""
+    pictures = sorted(SCREENSHOTS.glob("*.png"))
+    if pictures:
+        terminalreporter.write_line(f"{len(pictures)} screenshots of the study browser are in {SCREENSHOTS}")

@@ -1,0 +1,81 @@
+"""The designs of a study that are next to one: cheaper ones, and better ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+import repnet_search
+from repnet_search import Outcome, StudyView, TrialRecord
+
+from .navigation import go_to
+from .parts import show_note
+from .tables import format_accuracy
+
+_MOST = 3
+
+
+def show_neighbours(view: StudyView, record: TrialRecord) -> None:
+    """Shows the nearest cheaper designs and the nearest better ones, each with a button that leads to it."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Nearest cheaper designs")
+        _show_list(
+            view, record, find_cheaper(view, record), key="cheaper", nothing="No trained design takes less memory."
+        )
+    with right:
+        st.subheader("Nearest better designs")
+        _show_list(view, record, find_better(view, record), key="better", nothing="No trained design is more accurate.")
+
+
+def find_cheaper(view: StudyView, record: TrialRecord) -> list[TrialRecord]:
+    """Returns the best trained designs that take less memory: of each, no other takes as little and does better."""
+    cheaper = [other for other in _trained(view) if other.ram_bytes < record.ram_bytes]
+    return _front(view, cheaper)[-_MOST:][::-1]
+
+
+def find_better(view: StudyView, record: TrialRecord) -> list[TrialRecord]:
+    """Returns the cheapest trained designs that are more accurate; every one, where this one was not trained."""
+    accuracy = view.accuracy_of(record)
+    better = [other for other in _trained(view) if accuracy is None or (view.accuracy_of(other) or 0.0) > accuracy]
+    others = [other for other in better if other.design_id != record.design_id]
+    return _front(view, others)[:_MOST]
+
+
+def _trained(view: StudyView) -> list[TrialRecord]:
+    return [record for record in view.records if record.outcome is Outcome.TRAINED]
+
+
+def _front(view: StudyView, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Returns the records than which none is both cheaper and as accurate, the cheapest first."""
+    front: list[TrialRecord] = []
+    best = -1.0
+    for record in sorted(records, key=lambda item: (item.ram_bytes, -(view.accuracy_of(item) or 0.0))):
+        accuracy = view.accuracy_of(record) or 0.0
+        if accuracy > best:
+            front.append(record)
+            best = accuracy
+    return front
+
+
+def _show_list(view: StudyView, record: TrialRecord, others: Sequence[TrialRecord], *, key: str, nothing: str) -> None:
+    if not others:
+        show_note(nothing)
+    for other in others:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.button(other.short_id, on_click=go_to, kwargs={"design": other.short_id}, key=f"{key}-{other.number}")
+            show_note(f"{_describe_memory(record, other)}, {_describe_accuracy(view, record, other)}")
+
+
+def _describe_memory(record: TrialRecord, other: TrialRecord) -> str:
+    difference = other.ram_bytes - record.ram_bytes
+    sign = "−" if difference < 0 else "+"
+    size = repnet_search.format_size(abs(difference))
+    return f"{repnet_search.format_size(other.ram_bytes)} ({sign}{size})"
+
+
+def _describe_accuracy(view: StudyView, record: TrialRecord, other: TrialRecord) -> str:
+    before, after = view.accuracy_of(record), view.accuracy_of(other)
+    points = f" ({100 * (after - before):+.1f} points)" if before is not None and after is not None else ""
+    return f"{format_accuracy(view, other)}{points}"

@@ -1,0 +1,98 @@
+"""Where the reader is: page, study and design. The URL holds it, so that every view can be linked and gone back to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from repnet_search import Outcome, StudyView, TrialRecord
+
+MOST_COMPARED: Final = 4
+
+
+class Page(StrEnum):
+    """The pages, in the order of the bar; the value stands in the URL."""
+
+    STUDIES = "studies"
+    FRONT = "front"
+    DESIGN = "design"
+    WHAT_IF = "what-if"
+    COMPARE = "compare"
+    WHAT_MATTERS = "what-matters"
+    TRIALS = "trials"
+
+    @property
+    def label(self) -> str:
+        """What the bar calls it."""
+        return self.value.replace("-", " ").capitalize()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the URL says: a page, names as they stand there, known or not."""
+
+    page: Page | None
+    study: str | None
+    design: str | None
+    compared: tuple[str, ...]
+
+
+def read_place() -> Place:
+    """Returns where the URL leads; a page that there is not is none."""
+    wanted, given = st.query_params, st.query_params.get("page")
+    compared = tuple(part for part in wanted.get("compare", "").split(",") if part)[:MOST_COMPARED]
+    page = Page(given) if given in {page.value for page in Page} else None
+    return Place(page, wanted.get("study"), wanted.get("design"), compared)
+
+
+def go_to(
+    *,
+    page: Page | None = None,
+    study: str | None = None,
+    design: str | None = None,
+    compared: Sequence[str] | None = None,
+) -> None:
+    """Changes what is named and keeps the rest; another study leaves the old one's designs behind.
+
+    For callbacks: what the script writes runs after them.
+    """
+    place = read_place()
+    is_other = study is not None and study != place.study
+    values = {
+        "page": page or place.page,
+        "study": study or place.study,
+        "design": design or (None if is_other else place.design),
+        "compare": ",".join(compared if compared is not None else () if is_other else place.compared),
+    }
+    st.query_params.from_dict({name: str(value) for name, value in values.items() if value})
+
+
+def link_to(*, page: Page, study: str, design: str | None = None) -> str:
+    """Returns the URL of a view, relative to the browser's own.
+
+    >>> link_to(page=Page.FRONT, study="a b")
+    '?page=front&study=a+b'
+    """
+    values = {"page": page.value, "study": study, "design": design}
+    return "?" + urlencode({name: value for name, value in values.items() if value is not None})
+
+
+def find_record(view: StudyView, design: str | None) -> TrialRecord | None:
+    """Returns the trial that a URL means by the start of a design's id or by its number, a trained one first."""
+    if design is None:
+        return None
+    found = [record for record in view.records if record.design_id.startswith(design)] if len(design) >= 6 else []
+    if not found:
+        found = [record for record in view.records if str(record.number) == design]
+    return next((record for record in found if record.outcome is Outcome.TRAINED), found[0] if found else None)
+
+
+def selected_record(view: StudyView) -> TrialRecord | None:
+    """Returns the design of the URL, else the study's best, else its first trial; None where there is none."""
+    found = find_record(view, read_place().design) or view.choose_winner()
+    return found or (view.records[0] if view.records else None)

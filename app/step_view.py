@@ -1,0 +1,118 @@
+"""One training step as pictures: the design's drawing beside both passes, and its timeline over the arena."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from repnet_search import DeviceLimits, MemoryExplanation, MemoryPlan, RepnetSearchError, create_plan, figures
+
+from .parts import show_csv_button, show_figure, show_note
+
+_DRAWING_HELP = (
+    "Frozen blocks stand left, Rep-Net modules right; a box is as wide as the root of its output's bytes. A step runs "
+    "down the rows and, behind the loss, up again: point at a row and it is marked in both passes. Click one to mark "
+    "its operators in the timeline. Grey: parameters and their state. All bytes are estimated (account arena)."
+)
+
+
+@st.fragment
+def show_step(
+    explained: MemoryExplanation,
+    *,
+    key: str,
+    name: str,
+    budget_bytes: int | None,
+    compared: MemoryExplanation | None = None,
+    plan: MemoryPlan | None = None,
+) -> None:
+    """Shows the drawing with both passes, then the timeline over the arena; a click marks a place in all of them.
+
+    Args:
+        explained: of the design.
+        key: of the state of the pictures.
+        name: of the design, for the names of files.
+        budget_bytes: what the design may take; None where there is no limit.
+        compared: of another design, whose bytes are marked in the drawing.
+        plan: the placement into the regions of a board, where there is one.
+    """
+    marked = _choose_place(explained, key)
+    _show_drawing(explained, compared, key=key, name=name, budget_bytes=budget_bytes, marked=marked)
+    st.subheader("Memory over one training step")
+    picture = figures.create_picture(explained, budget_bytes=budget_bytes)
+    show_note(picture.title)
+    figure = figures.create_memory_figure(picture, plan=plan, marked=marked)
+    show_figure(
+        figure,
+        key=f"{key}-timeline",
+        data=pd.DataFrame(figures.alive_rows(picture)),
+        file_name=f"timeline-{name}.csv",
+        alt="Bytes alive at every operator of a training step by their role, and every buffer over time and address.",
+    )
+    _show_buffers(picture, plan, name=name)
+
+
+def create_fitting_plan(explained: MemoryExplanation, limits: DeviceLimits, *, classes: int) -> MemoryPlan | None:
+    """Returns the placement into the regions of a device, None where it has none or the design does not fit."""
+    if not limits.regions:
+        return None
+    try:
+        return create_plan(explained.resolved, classes=classes, schedule=explained.estimate.schedule, limits=limits)
+    except RepnetSearchError:
+        return None
+
+
+def _choose_place(explained: MemoryExplanation, key: str) -> str | None:
+    """Shows a selector of the design's places, which a click sets too; returns the marked one."""
+    places = [place.place for place in explained.places]
+    place_key = f"{key}-place"
+    if st.session_state.get(place_key) not in (None, *places):
+        st.session_state[place_key] = None
+    marked: str | None = st.selectbox(
+        "Mark in all pictures", places, index=None, placeholder="a block or module", key=place_key, width=260
+    )
+    return marked
+
+
+def _show_drawing(
+    explained: MemoryExplanation,
+    compared: MemoryExplanation | None,
+    *,
+    key: str,
+    name: str,
+    budget_bytes: int | None,
+    marked: str | None,
+) -> None:
+    drawing = figures.create_drawing(explained, budget_bytes=budget_bytes)
+    other = figures.create_drawing(compared) if compared is not None else None
+    chart = f"{key}-drawing"
+    show_figure(
+        figures.create_design_figure(drawing, compared=other, marked=marked),
+        key=chart,
+        data=pd.DataFrame(figures.drawing_rows(drawing)),
+        file_name=f"blocks-{name}.csv",
+        alt="Blocks of the backbone and modules of the Rep-Net with their connectors, and the bytes alive at each.",
+        on_point=_mark_clicked(chart, f"{key}-place"),
+    )
+    st.caption(_DRAWING_HELP)
+
+
+def _mark_clicked(chart: str, place_key: str) -> Any:
+    """Returns what takes a click on a row of the drawing; on the marked one it takes the mark away."""
+
+    def take() -> None:
+        points = st.session_state[chart].selection.points
+        places = [point["customdata"][0] for point in points if point.get("customdata")]
+        if places:
+            st.session_state[place_key] = places[0]
+
+    return take
+
+
+def _show_buffers(picture: figures.MemoryPicture, plan: MemoryPlan | None, *, name: str) -> None:
+    with st.expander("Every buffer: where it lies and when it is alive"):
+        frame = pd.DataFrame(figures.buffer_rows(picture, plan=plan))
+        st.dataframe(frame, hide_index=True, height=280, key=f"buffers-{name}")
+        show_csv_button(frame, file_name=f"buffers-{name}.csv")

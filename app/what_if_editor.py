@@ -1,0 +1,122 @@
+"""The editor of a design: where it starts, its fields, its connectors."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import streamlit as st
+
+import repnet_search
+from repnet_search import Design, RepnetSearchError, StudyView
+
+from .choose_design import list_notable
+from .parts import show_note
+from .tables import format_accuracy
+from .what_if_device import show_problem
+from .what_if_fields import INPUT_FIELDS, RECIPE_FIELDS, show_connector, show_fields, show_module_fields
+from .what_if_state import Editor, Problem, add_connector, remove_connector, start_from, undo, use_design
+
+_START: Final = "what-if-start"
+_STARTS: Final = "what-if-starts"
+_LAST_LAYER, _PAPER = "last layer alone", "paper preset"
+
+
+def show_editor(view: StudyView, editor: Editor, problem: Problem | None) -> None:
+    """Shows what can be changed; a field's problem stands next to it, one without a field on top."""
+    _show_start(view, editor)
+    if problem is not None and not problem.path:
+        show_problem(problem.sentence)
+    st.markdown("**Backbone and input**")
+    show_fields(editor, INPUT_FIELDS, problem)
+    st.markdown("**Recipe**")
+    show_fields(editor, RECIPE_FIELDS, problem)
+    st.markdown("**Module** of every connector that says nothing else")
+    show_module_fields(editor, problem)
+    _show_connectors(editor, problem)
+
+
+def _show_start(view: StudyView, editor: Editor) -> None:
+    starts = _starts_of(view, editor.given)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.session_state[_START] = None
+        st.selectbox(
+            "Start from",
+            list(starts),
+            index=None,
+            placeholder=f"now: {editor.start_name}",
+            key=_START,
+            on_change=_take_start,
+            args=(editor, starts),
+            width=330,
+            help="The design that is edited, and with which it is compared.",
+        )
+        steps = len(editor.steps)
+        st.button(f"Undo ({steps})" if steps else "Undo", disabled=not steps, on_click=undo, args=(editor,), key="undo")
+        st.button("Back to the start", on_click=use_design, args=(editor, editor.start), key="to-start")
+
+
+def _starts_of(view: StudyView, given: Design) -> dict[str, Design]:
+    """Returns `list_starts`, kept until the study has grown: of ten thousand trials it would slow every change."""
+    key = (view.name, len(view.records), len(view.confirmed), given)
+    kept = st.session_state.get(_STARTS)
+    if kept is None or kept[0] != key:
+        kept = (key, list_starts(view, given))
+        st.session_state[_STARTS] = kept
+    starts: dict[str, Design] = kept[1]
+    return starts
+
+
+def list_starts(view: StudyView, given: Design) -> dict[str, Design]:
+    """Returns what an edit may begin with, by its name: presets on the given design's backbone, and trained ones."""
+    starts = {_LAST_LAYER: repnet_search.get_preset("smallest", given)}
+    starts[_PAPER] = repnet_search.get_preset("paper", given)
+    winner = view.choose_winner()
+    if winner is not None:
+        starts = {f"winner {winner.short_id}": winner.design} | starts
+    for record in list_notable(view):
+        size = repnet_search.format_size(record.ram_bytes)
+        starts[f"{record.short_id} · {size} · {format_accuracy(view, record)}"] = record.design
+    return starts
+
+
+def _take_start(editor: Editor, starts: dict[str, Design]) -> None:
+    chosen = st.session_state[_START]
+    if chosen in starts:
+        start_from(editor, starts[chosen], name=chosen)
+
+
+def _show_connectors(editor: Editor, problem: Problem | None) -> None:
+    blocks = list_blocks(editor)
+    connectors = editor.values["connectors"]
+    st.markdown("**Connectors**")
+    if not connectors:
+        show_note("None: the last layer alone is trained.")
+    for index, connector in enumerate(connectors):
+        with st.container(border=True, key=f"connector-{index}"):
+            with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+                st.markdown(f"**m{index + 1}** after block {connector['after_block']}")
+                st.button(
+                    "Remove",
+                    key=f"remove-{index}",
+                    on_click=partial(remove_connector, editor, index),
+                    type="tertiary",
+                )
+            show_connector(editor, index, blocks, problem)
+    st.button("Add a connector", key="add-connector", on_click=partial(add_connector, editor, list(blocks)))
+
+
+def list_blocks(editor: Editor) -> dict[int, str]:
+    """Returns the blocks after which a connector may sit, with their maps (C×H×W), of the last valid design."""
+    design = editor.valid or editor.start
+    try:
+        table = repnet_search.resolve(repnet_search.get_preset("smallest", design)).table
+    except RepnetSearchError:
+        return {}
+    element_bytes = design.activation_bits // 8
+    blocks = {}
+    for index, (block, side) in enumerate(zip(table.blocks, table.output_sizes(design.resolution), strict=True)):
+        if not block.is_identity:
+            size = repnet_search.format_size(block.channels * side * side * element_bytes)
+            blocks[index] = f"{block.channels}×{side}×{side} · {size}"
+    return blocks

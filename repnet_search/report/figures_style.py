@@ -1,0 +1,70 @@
+"""What all figures of the study browser and of the report share: colours, sizes, margins, the line of a limit.
+
+Colours are those of [Okabe2008color], which colour-blind readers tell apart and which stand out on a light and on a
+dark page; kinds of things differ in their symbol or pattern too. A figure sets no background and no colour of text,
+so that the page it stands on does.
+
+[Okabe2008color] M. Okabe, K. Ito, Color Universal Design, 2008.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import plotly.graph_objects as go
+
+from repnet_search.units import KIB, MIB
+
+BLUE: Final = "#0072B2"
+SKY: Final = "#56B4E9"
+GREEN: Final = "#009E73"
+ORANGE: Final = "#E69F00"
+VERMILLION: Final = "#D55E00"
+PURPLE: Final = "#CC79A7"
+YELLOW: Final = "#F0E442"
+GREY: Final = "#808495"
+"""Readable on white and on black."""
+
+SERIES: Final = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION)
+"""For things that have no colour of their own, in this order."""
+
+SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "cross", "x")
+PATTERNS: Final = ("", "/", ".", "x", "-", "\\")
+
+_MIB_FROM: Final = 4 * MIB
+
+
+def choose_unit(largest_bytes: float) -> tuple[int, str]:
+    """Returns in what an axis counts bytes, and its name.
+
+    >>> choose_unit(262144), choose_unit(64 * 1024**2)
+    ((1024, 'KiB'), (1048576, 'MiB'))
+    """
+    return (MIB, "MiB") if largest_bytes >= _MIB_FROM else (KIB, "KiB")
+
+
+def finish(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:
+    """Returns the figure with the margins, the legend below it and no dragging, as all have them."""
+    place = {"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0, "traceorder": "normal"}
+    figure.update_layout(
+        height=height,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        legend=place,
+        showlegend=legend,
+        dragmode=False,
+        hoverlabel={"align": "left"},
+    )
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
+    return figure
+
+
+def add_limit(figure: go.Figure, x: float, *, text: str, colour: str = VERMILLION, dash: str = "dash") -> None:
+    """Draws an upright line; its text stands left of it, where there is always room."""
+    figure.add_vline(
+        x=x,
+        line={"color": colour, "width": 2, "dash": dash},
+        annotation={"text": text, "font": {"color": colour}},
+        annotation_position="bottom left",
+        annotation_yshift=4,
+    )

@@ -1,0 +1,109 @@
+"""Design and What if in a real Chromium: point, click, measure, edit, download; dark, light, narrow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repnet_search import load_design, load_study
+from repnet_search.errors import StudyError
+from repnet_search.export.trial import evaluate_trial
+from tests.app.web import STUDY, WebPage
+
+pytestmark = pytest.mark.timeout(300)
+
+_ROW = """
+([index, lane]) => {
+  const plot = document.querySelectorAll(".js-plotly-plot")[0];
+  plot.scrollIntoView({ block: "start" });
+  const box = plot.getBoundingClientRect(), { xaxis, yaxis } = plot._fullLayout;
+  return [box.x + xaxis._offset + xaxis.d2p(lane), box.y + yaxis._offset + yaxis.d2p(index)];
+}
+"""
+
+
+def test_pointing_at_a_block_marks_it_and_a_click_marks_its_operators(web: WebPage) -> None:
+    web.open(page="design")
+    web.page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 4")
+    x, y = web.page.evaluate(_ROW, [4, 0])
+    web.page.mouse.move(x, y)
+    web.page.mouse.move(x + 1, y + 1)
+    web.page.locator(".hoverlayer").get_by_text("output", exact=False).first.wait_for()
+    said = web.page.locator(".hoverlayer").first.text_content()
+    assert said is not None
+    assert "forward: at most" in said
+    assert web.page.locator(".spikeline").count() > 0
+    web.page.mouse.click(x + 1, y + 1)
+    web.wait()
+    marks = "document.querySelectorAll('.js-plotly-plot')[1].layout.shapes.filter(s => s.opacity === 0.25).length"
+    web.page.wait_for_function(f"{marks} >= 2")
+
+
+def test_classes_are_measured_on_demand(web: WebPage) -> None:
+    web.open(page="design")
+    web.click("Measure")
+    web.page.get_by_text("Measured now on the 400 validation images of digits").wait_for()
+    assert "taken for" not in web.text()  # the data of the matrix is in its CSV
+
+
+def test_an_edited_design_is_downloaded_as_a_file_that_loads(web: WebPage, tmp_path: Path) -> None:
+    web.open(page="what-if")
+    field = web.page.get_by_label("Image side (px)")
+    field.fill("56")
+    field.press("Enter")
+    web.wait()
+    web.page.get_by_text("Undo (1)").wait_for()
+    web.click("Add a connector")
+    web.page.get_by_text("Undo (2)").wait_for()
+    with web.page.expect_download() as download:
+        web.page.get_by_role("button", name="Download YAML").click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    design = load_design(path)
+    assert design.resolution == 56
+    assert f"repnet-search train {path.name} --budget 100KB" in web.text()
+    web.click("Back to the start")
+    web.page.get_by_text("Undo (3)").wait_for()
+
+
+def test_a_wrong_value_is_one_sentence(web: WebPage) -> None:
+    web.open(page="what-if")
+    field = web.page.get_by_label("Kernel").first
+    field.fill("4")
+    field.press("Enter")
+    web.wait()
+    web.page.get_by_text("module.kernel must be an odd number, but got 4.").wait_for()
+    assert "Traceback" not in web.text()
+
+
+@pytest.mark.parametrize(
+    "web",
+    [{"scheme": "light"}, {"scheme": "dark"}, {"scheme": "light", "width": 420}],
+    indirect=True,
+    ids=["light", "dark", "narrow"],
+)
+def test_both_pages_are_shown_whole(web: WebPage, request: pytest.FixtureRequest) -> None:
+    web.page.set_default_timeout(60_000)  # a picture of thousands of lines takes long on a busy machine
+    for name in ("design", "what-if"):
+        web.open(page=name)
+        web.shot(f"{name}-{request.node.callspec.id}")
+        overhang = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert web.page.evaluate(overhang) <= 0, name
+
+
+def test_the_kept_weights_give_what_the_search_measured(tiny_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_study)
+    view = load_study(STUDY)
+    record = view.choose_winner()
+    assert record is not None
+    seen = evaluate_trial(view, record)
+    assert seen.evaluation.accuracy == pytest.approx(record.validation_accuracy)
+    assert (seen.images, seen.weights) == ("the 400 validation images", "of the search")
+    tested = evaluate_trial(view, record, test=True)
+    run = view.confirmed[record.design_id].exported_run
+    assert tested.evaluation.accuracy == pytest.approx(run.test_accuracy)
+    assert tested.weights == f"of the confirmation, 1 epochs, seed {run.seed}"
+    untested = next(other for other in view.records if other.design_id not in view.tested)
+    with pytest.raises(StudyError, match="The test images were not read for design"):
+        evaluate_trial(view, untested, test=True)
