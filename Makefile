@@ -12,7 +12,7 @@ run: $(VENV)/.run
 	$(BIN)/repnet-search run --budget 256KB
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

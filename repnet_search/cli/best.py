@@ -156,7 +156,8 @@ def _print_answer(
     lines: Sequence[Text],
     board: str | None,
 ) -> None:
-    from repnet_search.cli.render import create_console, describe_accuracy, front_notes, front_table, memory_bars
+    from repnet_search.cli.render import create_console, front_table, memory_bars
+    from repnet_search.report.wording import describe_accuracy, front_notes
     from repnet_search.spec.files import design_to_yaml
     from repnet_search.units import format_size
 

@@ -132,8 +132,9 @@ def _over_budget(explained: MemoryExplanation, ways_out: WaysOut) -> Exception:
 
 def print_estimate(resolved: ResolvedDesign, memory: MemoryEstimate, *, device: Device | None, fit: Fit | None) -> None:
     """Prints a design's account, and on a device how it stands to it."""
-    from repnet_search.cli.render import create_console, describe_connectors, describe_recipe, memory_bars
+    from repnet_search.cli.render import create_console, memory_bars
     from repnet_search.cli.render_device import device_lines
+    from repnet_search.report.wording import describe_connectors, describe_recipe
     from repnet_search.units import format_size
 
     console = create_console()

@@ -81,7 +81,8 @@ def _as_json(result: Evaluation, metric: Metric) -> dict[str, Any]:
 
 
 def _print(result: Evaluation, metric: Metric) -> None:
-    from repnet_search.cli.render import create_console, format_percent
+    from repnet_search.cli.render import create_console
+    from repnet_search.report.wording import format_percent
     from repnet_search.spec.training import Metric
 
     console = create_console()
@@ -100,7 +101,8 @@ def _print_matrix(result: Evaluation) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from repnet_search.cli.render import create_console, format_percent
+    from repnet_search.cli.render import create_console
+    from repnet_search.report.wording import format_percent
 
     table = Table(title="Confusion: rows are true, columns predicted", title_justify="left", box=None)
     table.add_column("")
@@ -120,7 +122,8 @@ def _print_extremes(result: Evaluation) -> None:
     """Prints the worst and the best classes and the most frequent mistakes: a matrix would fill the screen."""
     from rich.table import Table
 
-    from repnet_search.cli.render import create_console, format_percent
+    from repnet_search.cli.render import create_console
+    from repnet_search.report.wording import format_percent
 
     known = [
         (share, label, count)

@@ -40,7 +40,7 @@ def importance(*, study: str, storage: str | None, as_json: bool) -> None:
 def _table(result: StudyImportance, *, title: str) -> Table:
     from rich.table import Table
 
-    from repnet_search.cli.render import format_percent
+    from repnet_search.report.wording import format_percent
 
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("field")
@@ -54,7 +54,7 @@ def _table(result: StudyImportance, *, title: str) -> Table:
 
 def _describe_accuracy(result: StudyImportance) -> str:
     """Returns how many trainings the accuracy column rests on, and what that is worth."""
-    from repnet_search.cli.render import format_count
+    from repnet_search.report.wording import format_count
     from repnet_search.search.importance import FEWEST_TRAININGS
 
     trainings = format_count(result.trainings, "trained design")

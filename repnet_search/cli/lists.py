@@ -120,7 +120,7 @@ def _print(rows: list[dict[str, object]], *, as_json: bool, empty: str) -> None:
 
 
 def _cell(key: str, value: object) -> str:
-    from repnet_search.cli.render import format_percent
+    from repnet_search.report.wording import format_percent
     from repnet_search.units import format_size
 
     if key.endswith("_bytes") and isinstance(value, int):

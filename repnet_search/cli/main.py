@@ -15,6 +15,7 @@ from types import FrameType
 import click
 
 from repnet_search import __version__
+from repnet_search.cli.adapt import adapt
 from repnet_search.cli.best import best
 from repnet_search.cli.boards import boards
 from repnet_search.cli.dashboard import dashboard
@@ -26,6 +27,7 @@ from repnet_search.cli.importance import importance
 from repnet_search.cli.lists import backbones, spaces, studies
 from repnet_search.cli.plan import plan
 from repnet_search.cli.profile import profile
+from repnet_search.cli.report import report
 from repnet_search.cli.run import run
 from repnet_search.cli.train import train
 from repnet_search.cli.verify import verify
@@ -53,6 +55,8 @@ COMMANDS = (
     importance,
     export,
     evaluate,
+    adapt,
+    report,
     dashboard,
     studies,
     spaces,

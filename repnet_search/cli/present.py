@@ -11,17 +11,12 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from repnet_search.backbones import has_last_conv, has_widths
 from repnet_search.cli.next_commands import next_commands
 from repnet_search.cli.render import (
     comparison_table,
     create_console,
-    describe_accuracy,
     describe_imbalance,
     flash_line,
-    format_count,
-    format_percent,
-    front_notes,
     front_table,
     memory_bars,
 )
@@ -29,6 +24,7 @@ from repnet_search.cli.render_confirmation import conclusions, confirmation_tabl
 from repnet_search.data import Split
 from repnet_search.data.summary import measure_imbalance
 from repnet_search.memory.fit import describe_regions
+from repnet_search.report.wording import describe_accuracy, describe_backbone, format_count, format_percent, front_notes
 from repnet_search.results.confirmation import ConfirmedRun, dump_run
 from repnet_search.results.front import best_under, count_trained, pareto_front
 from repnet_search.results.record import BASELINES, Outcome, TrialRecord
@@ -36,7 +32,6 @@ from repnet_search.results.storage import study_folder
 from repnet_search.results.study import StudyView, dump_record
 from repnet_search.search.confirm import RunListener
 from repnet_search.search.finish import SearchResult
-from repnet_search.spec.design import BackboneSpec
 from repnet_search.spec.study import StudySpec
 from repnet_search.spec.training import Metric
 from repnet_search.training.task import Task
@@ -266,11 +261,6 @@ def _count_variants(records: Sequence[TrialRecord]) -> int:
 def _backbones(settings: StudySpec) -> str:
     """Returns the backbone in each of its widths, with its weights."""
     return "; ".join(
-        f"{_backbone(spec)}, weights {weights.name}, input {weights.input_range}"
+        f"{describe_backbone(spec)}, weights {weights.name}, input {weights.input_range}"
         for spec, weights in settings.all_weights.items()
     )
-
-
-def _backbone(spec: BackboneSpec) -> str:
-    width = f" ×{spec.width_mult:g}" if has_widths(spec.name) else ""
-    return f"{spec.name}{width}{' without last conv' if has_last_conv(spec.name) and not spec.last_conv else ''}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -11,21 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from repnet_search.report.wording import describe_connectors, describe_recipe, format_percent
 from repnet_search.results.record import TrialRecord
-from repnet_search.results.statistics import mean_and_interval
 from repnet_search.spec.design import Design
 from repnet_search.spec.training import Metric
 from repnet_search.units import format_size
 
 if TYPE_CHECKING:
     from repnet_search.data.summary import Imbalance  # torch, which an estimate needs not
-    from repnet_search.results.confirmation import Confirmation
-
-INTERVAL_SEEDS = 3
-"""Of fewer seeds their range is shown."""
 
 _BAR_WIDTH = 32
-_EXCHANGE_SIGNS = {"both": "⇄", "to_backbone": "→", "to_repnet": "←"}
 
 
 def create_console(*, stderr: bool = False) -> Console:
@@ -36,65 +30,6 @@ def create_console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 140
     return Console(stderr=stderr, highlight=False, markup=False, width=width, soft_wrap=False)
-
-
-def format_percent(share: float | None, *, digits: int = 1) -> str:
-    """Returns a share in 0..1 as a percentage."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
-
-
-def format_runs(accuracies: Sequence[float]) -> str:
-    """Returns the mean accuracy of several seeds, all in 0..1, in percent.
-
-    With its 95 % interval, or of fewer than INTERVAL_SEEDS with their range: t of one degree of freedom is 12.7, an
-    interval that says nothing.
-    """
-    if len(accuracies) == 1:
-        return format_percent(accuracies[0])
-    if len(accuracies) < INTERVAL_SEEDS:
-        low, high = 100 * min(accuracies), 100 * max(accuracies)
-        return f"{100 * statistics.mean(accuracies):.1f} ({low:.1f}–{high:.1f}) %"
-    mean, half = mean_and_interval(accuracies)
-    return f"{100 * mean:.1f} ± {100 * (half or 0.0):.1f} %"
-
-
-def format_count(count: int, noun: str) -> str:
-    """Returns a number of things: 1 epoch, 2 epochs."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def describe_accuracy(record: TrialRecord, confirmation: Confirmation | None, *, metric: Metric) -> str:
-    """Returns a design's accuracy on validation: what its confirmation found, else what the search saw."""
-    validation = metric.of("on validation")
-    if confirmation is None:
-        return f"{format_percent(record.validation_accuracy)} {validation}"
-    by = f"{format_count(len(confirmation.runs), 'seed')} of {format_count(confirmation.epochs, 'epoch')}"
-    return f"{format_runs(confirmation.validation_accuracies)} {validation}, confirmed by {by}"
-
-
-def front_notes(front: Sequence[TrialRecord], *, winner: TrialRecord) -> list[str]:
-    """Returns a line for a winner that has no row on a front; none where it has."""
-    if any(record.design_id == winner.design_id for record in front):
-        return []
-    return [
-        f"★ {winner.short_id} is not on this front, which is made of the accuracies that the search saw "
-        f"({format_percent(winner.validation_accuracy)} here): it won by its confirmed mean."
-    ]
-
-
-def describe_connectors(design: Design) -> str:
-    """Returns where the connectors sit and what they do: 6⇄ writes and reads, 3← reads, 13→ writes."""
-    if not design.connectors:
-        return "all biases" if design.train_bias else "none"
-    text = " ".join(f"{item.after_block}{_EXCHANGE_SIGNS[item.exchange.value]}" for item in design.connectors)
-    return text + (" + biases" if design.train_bias else "")
-
-
-def describe_recipe(design: Design) -> str:
-    """Returns the recipe in a few words."""
-    recipe = design.recipe
-    head = "" if recipe.head_lr_ratio == 1 else f", head {recipe.head_lr_ratio:g}×"
-    return f"{recipe.optimizer.value} ×{recipe.accumulate}, lr {recipe.lr:g}{head}"
 
 
 def describe_imbalance(found: Imbalance) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from repnet_search.cli.render import (
+from repnet_search.report.wording import (
     INTERVAL_SEEDS,
     describe_connectors,
     describe_recipe,

@@ -69,13 +69,14 @@ def train(
     from repnet_search.cli.estimate import print_estimate
     from repnet_search.cli.health import report_features
     from repnet_search.cli.next_commands import evaluate_command
-    from repnet_search.cli.render import create_console, format_count, format_percent
+    from repnet_search.cli.render import create_console
     from repnet_search.cli.render_device import device_to_json
     from repnet_search.errors import OverBudgetError
     from repnet_search.export.bundle import save_bundle
     from repnet_search.export.card import Provenance
     from repnet_search.export.place import hold_place
     from repnet_search.memory import check_backbone_fits, check_fit, explain_memory
+    from repnet_search.report.wording import format_count, format_percent
     from repnet_search.spec.files import load_design
     from repnet_search.spec.resolve import resolve
     from repnet_search.spec.target import Schedule

@@ -3,7 +3,7 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from repnet_search.cli.render import format_runs
+from repnet_search.report.wording import format_runs
 from repnet_search.results.confirmation import (
     ConfirmedRun,
     confirmed_best,
