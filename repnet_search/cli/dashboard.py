@@ -30,7 +30,9 @@ def dashboard(*, storage: str | None, port: int) -> None:
         "server.fileWatcherType": "none",
         "client.toolbarMode": "minimal",
         "browser.gatherUsageStats": "false",
-        "theme.primaryColor": "#0072B2",  # Streamlit's red is too near that of a budget's line
+        # Streamlit's red is too near that of a budget's line; for each theme, or the dark one would be gone.
+        "theme.light.primaryColor": "#0072B2",
+        "theme.dark.primaryColor": "#0072B2",
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     os.execv(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -70,8 +71,12 @@ def test_pages_are_gone_through_by_the_bar(web: WebPage) -> None:
     ids=["light", "dark", "narrow"],
 )
 def test_every_page_is_shown_whole(web: WebPage, request: pytest.FixtureRequest) -> None:
+    window = request.node.callspec.id
     for name in OWN_PAGES:
         web.open(page=name)
-        web.shot(f"{name}-{request.node.callspec.id}")
+        web.shot(f"{name}-{window}")
+        colour = web.page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+        is_dark = sum(map(int, re.findall(r"\d+", colour)[:3])) < 3 * 128
+        assert is_dark == (window == "dark"), (name, colour)
         overhang = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert web.page.evaluate(overhang) <= 0, name

@@ -78,7 +78,7 @@ def test_a_killed_worker_s_trial_is_failed_and_its_proposal_queued_again(
     assert len(waiting(study)) == len(before)
 
 
-@pytest.mark.parametrize("mark", [f"{socket.gethostname()} {os.getpid()}", "elsewhere 1"])
+@pytest.mark.parametrize("mark", [f"{socket.gethostname()} {os.getpid()}", "elsewhere 1"], ids=["here", "elsewhere"])
 def test_a_trial_that_somebody_may_be_at_work_on_is_left_alone(
     mark: str, study: MarkedStudy, feasible: FeasibleSpace
 ) -> None:
