@@ -32,7 +32,7 @@ def dashboard(*, storage: str | None, port: int) -> None:
         "browser.gatherUsageStats": "false",
         # Streamlit's red is too near that of a budget's line; for each theme, or the dark one would be gone.
         "theme.light.primaryColor": "#0072B2",
-        "theme.dark.primaryColor": "#0072B2",
+        "theme.dark.primaryColor": "#56B4E9",
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     os.execv(

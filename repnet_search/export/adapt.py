@@ -4,8 +4,7 @@ Every image goes alone through the planned arena, in the reference kernels of th
 recipe; the bytes that are touched must be those of plan.json. What is judged is what the model says of an image before
 it learns from it (in a stream that is its prequential accuracy [Gama2013evaluating]) and of images that are held out.
 
-[Gama2013evaluating] J. Gama, R. Sebastião, P. P. Rodrigues, On evaluating stream learning algorithms, Machine Learning
-90 (2013).
+[Gama2013evaluating] J. Gama et al., On evaluating stream learning algorithms, Machine Learning 90 (2013).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
@@ -23,6 +22,7 @@ from repnet_search.data import ImageSet, Split
 from repnet_search.errors import RepnetSearchError, UsageError
 from repnet_search.export.adapt_subject import PLAN_FILE, AdaptSubject
 from repnet_search.export.bundle import save_bundle
+from repnet_search.export.card import Adapted
 from repnet_search.export.evaluate import Evaluation, evaluate_bundle
 from repnet_search.export.place import BundlePlace
 from repnet_search.measure.device_trainer import DeviceTrainer
@@ -106,7 +106,7 @@ class Adaptation:
         planned: bytes of each term of the account, as plan.json has them.
         measured: bytes of each term, as they were really taken.
         step_seconds: of this machine per image, judging not counted.
-        interruption: what ended it before its time.
+        options: what it was asked for; `interruption`: what ended it before its time.
     """
 
     images: int
@@ -118,6 +118,7 @@ class Adaptation:
     planned: dict[str, int]
     measured: dict[str, int]
     step_seconds: float
+    options: AdaptOptions
     interruption: KeyboardInterrupt | None = None
 
 
@@ -152,6 +153,7 @@ def adapt(subject: AdaptSubject, options: AdaptOptions, *, on_images: Listener |
         planned=subject.plan.terms,
         measured=learning.trainer.measured_terms,
         step_seconds=learning.seconds / learning.seen,
+        options=options,
         interruption=interruption,
     )
 
@@ -182,6 +184,8 @@ def save_adapted(
     place: BundlePlace, subject: AdaptSubject, adaptation: Adaptation, *, metric: Metric, onnx: bool = False
 ) -> None:
     """Writes the adapted model as a bundle with its accuracy by a metric; raises as `save_bundle`."""
+    options = adaptation.options
+    adapted = Adapted(adaptation.images, options.stream, options.seed, adaptation.before.value(metric))
     accuracies = {
         metric.of("validation"): adaptation.curve[-1].validation,
         metric.of("test"): adaptation.after.value(metric),
@@ -193,7 +197,7 @@ def save_adapted(
         subject.task,
         subject.memory,
         accuracies=accuracies,
-        provenance=subject.provenance,
+        provenance=replace(subject.provenance, adapted=adapted),
         onnx=onnx,
     )
 

@@ -129,6 +129,7 @@ def _collect_facts(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> di
         "backbone": {"name": weights.name, "sha256": weights.sha256},
         "data": {"name": task.source.name, "sha256": task.source.sha256()},
         "training": provenance.training.model_dump(mode="json") if provenance.training is not None else None,
+        "adapted": dataclasses.asdict(provenance.adapted) if provenance.adapted is not None else None,
         "accuracy": facts.accuracies,
         "confirmed": [dataclasses.asdict(run) for run in confirmation.runs] if confirmation is not None else [],
         "memory": account | {"terms": dict(memory.terms)} | dataclasses.asdict(memory),

@@ -25,6 +25,23 @@ _SEEDS_FOR_INTERVAL = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Adapted:
+    """How a bundle's model went on learning, one image at a time.
+
+    Args:
+        images: learnt from.
+        once: whether each was seen once, as in a stream.
+        seed: of their order.
+        test_before: the accuracy on the same test images before, in 0..1.
+    """
+
+    images: int
+    once: bool
+    seed: int
+    test_before: float
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a model comes from, as far as it is known.
 
@@ -35,6 +52,7 @@ class Provenance:
         board: of the study's target.
         limits: of the study's target.
         saturation: of an int8 backbone: the share of b that was clamped behind each writing connector, by its block.
+        adapted: how it went on learning on the images that the card is about.
     """
 
     study: str = ""
@@ -43,6 +61,7 @@ class Provenance:
     board: str | None = None
     limits: DeviceLimits | None = None
     saturation: tuple[tuple[int, float], ...] = ()
+    adapted: Adapted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +151,13 @@ def _design(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> Iterator[
     if training is not None:
         epochs, views = _count(training.epochs, "epoch"), _count(training.views, "view")
         yield f"- This model: {epochs} of {views} per image, seed {training.seed}."
+    adapted = facts.provenance.adapted
+    if adapted is not None:
+        how = "each seen once" if adapted.once else "in passes"
+        yield (
+            f"- This model was trained on other images, then went on with {_count(adapted.images, 'image')} of those "
+            f"below,\n  one at a time, {how}, their order from seed {adapted.seed}."
+        )
 
 
 def _data(task: Task) -> Iterator[str]:
@@ -160,8 +186,10 @@ def _accuracy(task: Task, facts: CardFacts) -> Iterator[str]:
             low, high = accuracy_interval(accuracy, images=images)
             interval = f"{100 * low:.1f} to {100 * high:.1f} %"
         yield f"| {name} | {images or '–'} | {100 * accuracy:.1f} % | {interval} |"
-    confirmation = facts.provenance.confirmation
-    if confirmation is not None:
+    confirmation, adapted = facts.provenance.confirmation, facts.provenance.adapted
+    if adapted is not None:
+        yield f"\nBefore it went on learning, it was right on {100 * adapted.test_before:.1f} % of the test images."
+    elif confirmation is not None:
         metric = facts.provenance.training.metric if facts.provenance.training is not None else Metric.ACCURACY
         yield from _confirmed(confirmation, metric)
     else:

@@ -203,6 +203,11 @@ def test_the_curve_and_the_classes_are_those_of_the_models(tmp_path: Path, task:
         "test (balanced)": result.after.balanced_accuracy,
     }
     assert facts["data"]["name"] == "few"
+    before = result.before.balanced_accuracy
+    assert facts["adapted"] == {"images": 20, "once": False, "seed": 0, "test_before": before}
+    card = (tmp_path / "new" / "card.md").read_text()
+    assert "went on with 20 images" in card
+    assert f"it was right on {100 * before:.1f} % of the test images" in card
     assert facts["backbone"] == json.loads((tmp_path / "out" / "bundle.json").read_text())["backbone"]
     for name in ("backbone.safetensors", "design.yaml", "labels.txt", "model.py", "plan.json", "plan.h"):
         assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
