@@ -11,7 +11,8 @@ search with plain training is matched. One component is taken out at a time.
 from __future__ import annotations
 
 import argparse
-import contextlib
+import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -94,22 +95,42 @@ class Outcomes:
     ratios: list[float]
 
 
-def run_task(table: Table, seeds: int) -> tuple[dict[str, Outcomes], list[float]]:
+_table: list[Table] = []
+
+
+def _prepare(path: Path, folder: Path) -> None:
+    """Gives a process its table, and a folder of its own: searches write best.yaml where they run."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    own = folder / str(os.getpid())
+    own.mkdir()
+    os.chdir(own)
+    _table.append(load_table(path))
+
+
+def _run(job: tuple[str, int, float]) -> Curve:
+    name, seed, seconds = job
+    return methods()[name](_table[0], seed, seconds)
+
+
+def run_task(table: Table, path: Path, *, seeds: int, workers: int) -> tuple[dict[str, Outcomes], list[float]]:
     """Returns what each method found from each seed, and the seconds that the plain random search took."""
     plain = [random_with_plain_training(table, seed=seed) for seed in range(seeds)]
     horizons = [curve[-1][0] for curve in plain]
     found = {}
-    for name, method in methods().items():
-        curves = [method(table, seed, horizons[seed]) for seed in range(seeds)]
-        ratios = [time_to(curve, plain[seed][-1][1]) / horizons[seed] for seed, curve in enumerate(curves)]
-        found[name] = Outcomes(curves, ratios)
-        print(f"{table.name}: {name}: {np.median(ratios):.2f}", flush=True)
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, context.Pool(workers, _prepare, (path, Path(folder))) as pool:
+        for name in methods():
+            curves = pool.map(_run, [(name, seed, horizons[seed]) for seed in range(seeds)], chunksize=1)
+            ratios = [time_to(curve, plain[seed][-1][1]) / horizons[seed] for seed, curve in enumerate(curves)]
+            found[name] = Outcomes(curves, ratios)
+            print(f"{table.name}: {name}: {np.median(ratios):.2f}", flush=True)
     return found, horizons
 
 
-def report_task(table: Table, seeds: int) -> list[str]:
+def report_task(path: Path, *, seeds: int, workers: int) -> list[str]:
     """Returns a task's part of the record."""
-    found, horizons = run_task(table, seeds)
+    table = load_table(path)
+    found, horizons = run_task(table, path, seeds=seeds, workers=workers)
     headings = " | ".join(f"at {share:g} of the time" for share in TIMES)
     lines = [
         f"## {table.name}",
@@ -162,18 +183,16 @@ def main() -> None:
     """Replays all methods on the recorded tasks, and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="of the recorded tables")
     parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    target = arguments.to.resolve()
     paths = [arguments.folder.resolve() / f"search_table_{name}.json" for name in TASKS]
     lines = ["# Our search against what people would do otherwise", ""]
     lines += [f"Replayed from recorded trainings, {arguments.seeds} seeds; `python -m studies.search_quality`.", ""]
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # searches write best.yaml where they run
-        for path in filter(Path.exists, paths):
-            lines += report_task(load_table(path), arguments.seeds)
-    save_text(target, "\n".join(lines))
+    for path in filter(Path.exists, paths):
+        lines += report_task(path, seeds=arguments.seeds, workers=arguments.workers)
+    save_text(arguments.to, "\n".join(lines))
 
 
 if __name__ == "__main__":
