@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from repnet_search.results.confirmation import Confirmation
@@ -11,20 +11,25 @@ from repnet_search.results.record import TrialRecord
 if TYPE_CHECKING:
     import pandas as pd
 
-    from repnet_search.results.study import StudyView
 
-
-def create_frame(view: StudyView) -> pd.DataFrame:
+def create_frame(
+    records: Sequence[TrialRecord], *, confirmed: Mapping[str, Confirmation], tested: Mapping[str, float]
+) -> pd.DataFrame:
     """Returns a row per trial, in their order, with the trial's number as its index.
 
     Accuracies are in 0..1, sizes in bytes, missing where a design was not trained or not confirmed; `half_interval`s
     are half the 95 % interval over the confirmation's seeds. Columns that begin with `memory_` are the terms of the
     training memory `ram_bytes`, those with `connector_` lists with an item per connector, in the order of the blocks.
+
+    Args:
+        records: the trials of a study.
+        confirmed: what training again gave, by design id.
+        tested: test accuracies by design id.
     """
     import pandas as pd
 
-    rows = [_row(record, view.confirmed, view.tested) for record in view.records]
-    return pd.DataFrame(rows, index=pd.Index([record.number for record in view.records], name="trial"))
+    rows = [_row(record, confirmed, tested) for record in records]
+    return pd.DataFrame(rows, index=pd.Index([record.number for record in records], name="trial"))
 
 
 def _row(record: TrialRecord, confirmed: Mapping[str, Confirmation], tested: Mapping[str, float]) -> dict[str, Any]:

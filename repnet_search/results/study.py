@@ -66,7 +66,7 @@ class StudyView:
 
     def to_frame(self) -> pd.DataFrame:
         """Returns a row per trial: how it ended, its memory in bytes, its accuracies in 0..1, its design's fields."""
-        return create_frame(self)
+        return create_frame(self.records, confirmed=self.confirmed, tested=self.tested)
 
 
 def load_study(name: str, *, storage: str | None = None) -> StudyView:

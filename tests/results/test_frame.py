@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from repnet_search.results.confirmation import Confirmation, ConfirmedRun
-from repnet_search.results.frame import create_frame
 from repnet_search.results.record import Origin, Outcome, TrialRecord
 from repnet_search.results.study import StudyView
 from repnet_search.spec import BackboneSpec, Connector, Design, Exchange
@@ -33,7 +32,7 @@ def frame() -> pd.DataFrame:
         training=TrainingSpec(),
     )
     runs = tuple(ConfirmedRun("a" * 64, 4, seed, accuracy) for seed, accuracy in enumerate((0.5, 0.7)))
-    return create_frame(StudyView("s", settings, RECORDS, {"a" * 64: 0.55}, {"a" * 64: Confirmation(runs)}))
+    return StudyView("s", settings, RECORDS, {"a" * 64: 0.55}, {"a" * 64: Confirmation(runs)}).to_frame()
 
 
 def test_a_row_per_trial_with_numbers_as_they_were_recorded(frame: pd.DataFrame) -> None:
