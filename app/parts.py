@@ -56,19 +56,16 @@ def show_table(
         key: of the table's state.
         on_row: called when a row is selected; the rows are in `st.session_state[key].selection.rows`.
     """
-    if on_row is None:
-        st.dataframe(frame, hide_index=True, column_config=COLUMNS, height=height, key=key, placeholder="–")
-    else:
-        st.dataframe(
-            frame,
-            hide_index=True,
-            column_config=COLUMNS,
-            height=height,
-            key=key,
-            placeholder="–",
-            on_select=on_row,
-            selection_mode="single-row",
-        )
+    st.dataframe(
+        frame,
+        hide_index=True,
+        column_config=COLUMNS,
+        height=height,
+        key=key,
+        placeholder="–",
+        on_select=on_row or "ignore",
+        selection_mode="single-row",
+    )
 
 
 def show_figure(
@@ -90,19 +87,15 @@ def show_figure(
         alt: what a screen reader says.
         on_point: called when a point is clicked; the points are in `st.session_state[key].selection.points`.
     """
-    config = {"displaylogo": False, "displayModeBar": False}
-    if on_point is None:
-        st.plotly_chart(figure, theme="streamlit", key=key, config=config, alt=alt)
-    else:
-        st.plotly_chart(
-            figure,
-            theme="streamlit",
-            key=key,
-            config=config,
-            alt=alt,
-            on_select=on_point,
-            selection_mode="points",
-        )
+    st.plotly_chart(
+        figure,
+        theme="streamlit",
+        key=key,
+        config={"displaylogo": False, "displayModeBar": False},
+        alt=alt,
+        on_select=on_point or "ignore",
+        selection_mode="points",
+    )
     show_csv_button(data, file_name=file_name)
 
 

@@ -209,11 +209,7 @@ class _Learning:
         model = subject.model
         self.recipe = model.resolved.design.recipe
         self.trainer = DeviceTrainer(
-            model.repnet,
-            subject.plan.graph,
-            subject.plan.arena,
-            recipe=self.recipe,
-            input_range=model.input_range,
+            model.repnet, subject.plan.graph, subject.plan.arena, recipe=self.recipe, input_range=model.input_range
         )
         self.updates = 0
         self.seconds = 0.0

@@ -155,8 +155,8 @@ def _design(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> Iterator[
     if adapted is not None:
         how = "each seen once" if adapted.once else "in passes"
         yield (
-            f"- This model was trained on other images, then went on with {_count(adapted.images, 'image')} of those "
-            f"below,\n  one at a time, {how}, their order from seed {adapted.seed}."
+            f"- This model had been trained before; then it went on with {_count(adapted.images, 'image')} of those\n"
+            f"  below, one at a time, {how}, their order from seed {adapted.seed}."
         )
 
 

@@ -198,10 +198,16 @@ def test_sqlite_is_for_one_worker(complains: Complains) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [("--timeout", "nan"), ("--width-mult", "-1"), ("--trials", "0"), ("--input-range", "5")]
+    ("option", "named"),
+    [
+        (("--timeout", "nan"), "--timeout"),
+        (("--width-mult", "-1"), "--width-mult"),
+        (("--trials", "0"), "--trials"),
+        (("--input-range", "5"), "An input range is"),
+    ],
 )
-def test_options_that_cannot_be_read(option: tuple[str, str], complains: Complains) -> None:
-    complains("run", "--budget", "256KB", *option, code=2)
+def test_options_that_cannot_be_read(option: tuple[str, str], named: str, complains: Complains) -> None:
+    assert named in complains("run", "--budget", "256KB", *option, code=2)
 
 
 def test_an_unknown_option_and_command(complains: Complains) -> None:
