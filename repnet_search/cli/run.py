@@ -129,6 +129,7 @@ def run(
     from repnet_search.cli.present import RunPresenter
     from repnet_search.errors import UsageError
     from repnet_search.memory import check_backbone_fits
+    from repnet_search.results.session import add_session
     from repnet_search.results.storage import load_optuna_study, open_storage, study_folder
     from repnet_search.results.study import RecordReader
     from repnet_search.search.confirm import Confirmer, plan_runs
@@ -182,6 +183,7 @@ def run(
     others = [load_optuna_study(other, open_storage(storage)) for other in warm_start]
     presenter = RunPresenter(name, settings, task, trials=trials, workers=count, as_json=as_json)
     with open_study(name, open_storage(storage, create=True), settings, feasible) as optuna_study:
+        add_session(optuna_study, choice.create_session(epochs=epochs, workers=count, warm_start=warm_start))
         enqueue_winners(optuna_study, feasible, others)
         reader = RecordReader(optuna_study)
         share = feasible.fitting.measure_share(samples=SHARE_SAMPLES, seed=seed)

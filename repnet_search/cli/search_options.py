@@ -10,6 +10,7 @@ import click
 from repnet_search.cli.options import Command
 
 if TYPE_CHECKING:
+    from repnet_search.results.session import Session
     from repnet_search.search.confirm import ConfirmationPlan
     from repnet_search.spec.study import SearchSpec
 
@@ -37,11 +38,28 @@ class SearchChoice:
 
     def create_confirmation(self, *, epochs: int) -> ConfirmationPlan | None:
         """Returns what is confirmed, None where nothing is; `epochs` are those of the search."""
-        from repnet_search.search.confirm import LONGER, ConfirmationPlan
+        from repnet_search.search.confirm import ConfirmationPlan
 
         if self.confirm == 0:
             return None
-        return ConfirmationPlan(self.confirm, self.confirm_seeds, self.confirm_epochs or LONGER * epochs)
+        return ConfirmationPlan(self.confirm, self.confirm_seeds, self._confirm_epochs(epochs))
+
+    def create_session(self, *, epochs: int, workers: int, warm_start: tuple[str, ...]) -> Session:
+        """Returns what a study keeps of a run; `epochs` are those of the search."""
+        from repnet_search.results.session import Session
+
+        return Session(
+            workers=workers,
+            confirm=self.confirm,
+            confirm_seeds=self.confirm_seeds,
+            confirm_epochs=self._confirm_epochs(epochs),
+            warm_start=warm_start,
+        )
+
+    def _confirm_epochs(self, epochs: int) -> int:
+        from repnet_search.search.confirm import LONGER
+
+        return self.confirm_epochs or LONGER * epochs
 
 
 def search_options(command: Command) -> Command:

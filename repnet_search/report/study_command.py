@@ -32,7 +32,7 @@ Words = Iterator[tuple[str, str | None]]
 
 
 def create_command(view: StudyView) -> str:
-    """Returns the command line that makes a study again in an empty folder, one training after the other."""
+    """Returns the command line that makes a study again in an empty folder."""
     settings = view.settings
     options = [
         *_target(settings),
@@ -43,7 +43,8 @@ def create_command(view: StudyView) -> str:
         *_confirmation(view),
         *_images(settings.data),
         *_backbone(settings),
-        ("--workers", "1"),
+        *_warm_start(view),
+        ("--workers", str(_workers(view))),
         ("--study", view.name),
     ]
     return " ".join(["repnet-search run", *(_join(option, value) for option, value in options)])
@@ -138,7 +139,14 @@ def _search(search: SearchSpec) -> Words:
 
 
 def _confirmation(view: StudyView) -> Words:
-    """Yields what was confirmed; the widest design may have been one of the best, or beside them."""
+    """Yields what was to be confirmed; of a study that does not keep it, what fits the designs that were."""
+    if view.sessions:
+        last = view.sessions[-1]
+        yield "--confirm", str(last.confirm)
+        if last.confirm:
+            yield "--confirm-seeds", str(last.confirm_seeds)
+            yield "--confirm-epochs", str(last.confirm_epochs)
+        return
     if not view.confirmed:
         yield "--confirm", "0"
         return
@@ -149,6 +157,16 @@ def _confirmation(view: StudyView) -> Words:
     yield "--confirm", str(min(designs, 100))
     yield "--confirm-seeds", str(len(longest.runs))
     yield "--confirm-epochs", str(longest.epochs)
+
+
+def _warm_start(view: StudyView) -> Words:
+    names = (name for session in view.sessions for name in session.warm_start)
+    yield from (("--warm-start", name) for name in dict.fromkeys(names))
+
+
+def _workers(view: StudyView) -> int:
+    """Returns the workers of the last run; one where the study does not keep them."""
+    return view.sessions[-1].workers if view.sessions else 1
 
 
 def _images(data: DataSpec) -> Words:
@@ -203,7 +221,9 @@ def _placeholders(view: StudyView) -> Iterable[str]:
     if settings.backbone.traced is not None:
         yield "The backbone is the user's own: where its blocks were chosen with --cut, the same --cut goes there."
     warm = sum(record.origin is Origin.WARM_START for record in view.records)
-    if warm:
+    if any(_warm_start(view)):
+        yield "--warm-start names studies of the same storage: they must be there."
+    elif warm:
         yield f"It began with {warm} winners of another study, whose name it does not keep: add --warm-start NAME."
-    if view.confirmed:
+    if view.confirmed and not view.sessions:
         yield "How many designs were to be confirmed is not kept: --confirm is what fits those that were."

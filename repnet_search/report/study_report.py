@@ -5,10 +5,9 @@ study_html.py and study_markdown.py write it out. The answer stands first, what 
 
 from __future__ import annotations
 
-import platform
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import metadata
 
 from repnet_search import __version__
 from repnet_search.errors import StudyError
@@ -28,13 +27,11 @@ from repnet_search.report.study_sections import (
 from repnet_search.report.study_winner import winner_section
 from repnet_search.report.wording import describe_accuracy, describe_backbone, format_percent, format_runs
 from repnet_search.results.record import Origin, Outcome, TrialRecord
+from repnet_search.results.session import find_versions
 from repnet_search.results.study import StudyView
 from repnet_search.search.importance import StudyImportance
 from repnet_search.spec.files import dump_yaml
 from repnet_search.units import format_size
-
-_PACKAGES = ("torch", "torchvision", "optuna", "numpy")
-"""Versions that results depend on."""
 
 
 def create_report(
@@ -144,14 +141,12 @@ def _describe_difference(view: StudyView, winner: TrialRecord, last_layer: Trial
 def _command_section(view: StudyView) -> Section:
     notes = (
         "In a folder without a study of this name; where it is there, the same command goes on with it.",
-        "With one worker and the same versions and machine it makes the same study, trial by trial. Several workers "
-        "are faster, but what each proposes depends on who ended first: other designs, and perhaps another winner "
-        "of about the same accuracy. Whether this study had one is not kept.",
+        _describe_workers(view),
         "Another processor, torch version or --accelerator changes the last digits of a training, and sometimes what "
         "the search proposes next.",
         *list_placeholders(view),
     )
-    parts: list[Part] = [Code(create_command(view), "sh"), Items(notes), _hash_table(view), _version_table()]
+    parts: list[Part] = [Code(create_command(view), "sh"), Items(notes), _hash_table(view), _version_table(view)]
     if needs_space_file(view.settings.space):
         parts += [Paragraph("space.yaml:"), Code(dump_yaml(view.settings.space.model_dump(mode="json")), "yaml")]
     return Section("How to make this study again", tuple(parts))
@@ -169,9 +164,31 @@ def _hash_table(view: StudyView) -> Table:
     return Table(("what", "sha256"), tuple(rows), title="What went in")
 
 
-def _version_table() -> Table:
-    """Returns the versions here: a study keeps none of its own."""
-    rows = [("repnet-search", __version__), ("Python", platform.python_version())]
-    rows += [(name, metadata.version(name)) for name in _PACKAGES]
-    rows.append(("machine", f"{platform.system()} {platform.machine()}"))
-    return Table(("package", "version"), tuple(rows), title="Versions that wrote this report (a study keeps no others)")
+def _describe_workers(view: StudyView) -> str:
+    workers = sorted({session.workers for session in view.sessions})
+    if workers == [1]:
+        return "It had one worker: with the same versions and machine it is made again, trial by trial."
+    had = f"It had {' and '.join(map(str, workers))} workers" if workers else "How many workers it had is not kept"
+    return (
+        f"{had}. One worker makes the same study again, trial by trial; of several, what each proposes depends on who "
+        "ended first: other designs, and perhaps another winner of about the same accuracy."
+    )
+
+
+def _version_table(view: StudyView) -> Table:
+    """Returns the versions that made the study, a column for each set of them; the ones here where it keeps none."""
+    made = list({json.dumps(session.versions): session for session in view.sessions}.values())
+    if not made:
+        return Table(
+            ("package", "version"),
+            tuple(find_versions().items()),
+            title="Versions that wrote this report (the study keeps none)",
+        )
+    names = dict.fromkeys(name for session in made for name in session.versions)
+    rows = tuple((name, *(session.versions.get(name, "–") for session in made)) for name in names)
+    columns = (
+        ("version",)
+        if len(made) == 1
+        else tuple(f"from {session.started[:16].replace('T', ' ')} UTC" for session in made)
+    )
+    return Table(("package", *columns), rows, title="Versions that made this study")

@@ -16,6 +16,7 @@ from repnet_search.results.confirmation import Confirmation, choose_winner, read
 from repnet_search.results.frame import create_frame
 from repnet_search.results.front import count_trained
 from repnet_search.results.record import INTERRUPTED, Origin, Outcome, TrialRecord
+from repnet_search.results.session import Session, read_sessions
 from repnet_search.results.storage import list_study_names, load_optuna_study, open_storage
 from repnet_search.spec.design import Design
 from repnet_search.spec.files import validate_spec
@@ -36,7 +37,7 @@ class StudyView:
     """A study read at one moment.
 
     `tested` holds test accuracies by design id, means over seeds where the design was confirmed; `confirmed` what
-    training again from fresh seeds gave, by design id.
+    training again from fresh seeds gave, by design id. `sessions` are the runs that made it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class StudyView:
     records: tuple[TrialRecord, ...]
     tested: Mapping[str, float]
     confirmed: Mapping[str, Confirmation] = field(default_factory=dict)
+    sessions: tuple[Session, ...] = ()
 
     def count(self, outcome: Outcome) -> int:
         """Returns how many trials ended so."""
@@ -112,7 +114,8 @@ def view_study(study: optuna.Study) -> StudyView:
     tested = {key: float(value) for key, value in study.user_attrs.get(TESTED_KEY, {}).items()}
     confirmed = read_confirmations(study)
     tested |= {design_id: item.test[0] for design_id, item in confirmed.items() if item.test is not None}
-    return StudyView(study.study_name, settings, tuple(RecordReader(study).read()), tested, confirmed)
+    records = tuple(RecordReader(study).read())
+    return StudyView(study.study_name, settings, records, tested, confirmed, read_sessions(study))
 
 
 def read_settings(study: optuna.Study) -> StudySpec:

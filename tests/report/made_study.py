@@ -11,6 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from repnet_search.results.confirmation import Confirmation, ConfirmedRun, dump_run
 from repnet_search.results.record import Origin, Outcome, TrialRecord
+from repnet_search.results.session import Session
 from repnet_search.results.storage import open_storage
 from repnet_search.results.study import RECORD_KEY, SETTINGS_KEY, StudyView, dump_record
 from repnet_search.spec.design import BackboneSpec, Connector, Design, Norm
@@ -78,6 +79,7 @@ def make_view(
     confirmed: Mapping[TrialRecord, Iterable[float]] | None = None,
     tested: bool = False,
     settings: StudySpec | None = None,
+    sessions: Iterable[Session] = (),
 ) -> StudyView:
     """Returns a study; `confirmed` has the accuracy of each seed, by design."""
     confirmations = {
@@ -90,7 +92,7 @@ def make_view(
         for record, accuracies in (confirmed or {}).items()
     }
     tests = {design_id: item.test[0] for design_id, item in confirmations.items() if item.test is not None}
-    return StudyView(name, settings or make_settings(), tuple(records), tests, confirmations)
+    return StudyView(name, settings or make_settings(), tuple(records), tests, confirmations, tuple(sessions))
 
 
 def save_view(view: StudyView, path: Path) -> str:

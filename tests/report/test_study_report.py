@@ -16,6 +16,7 @@ from repnet_search.report.study_gain import describe_gain, measure_gain
 from repnet_search.report.study_parts import Code, Items, Paragraph, Picture, Section, StudyReport, Table
 from repnet_search.report.study_report import create_report
 from repnet_search.results.record import Origin
+from repnet_search.results.session import Session
 from repnet_search.results.study import StudyView
 from repnet_search.search.importance import FieldImportance, StudyImportance
 from repnet_search.spec.bundled import load_space
@@ -190,6 +191,25 @@ def test_the_command_makes_the_settings_again() -> None:
     assert ([str(path) for path in params["weights"]], params["input_range"]) == (["w.safetensors"], "-1,1")
     assert (params["width_mult"], params["last_conv"], params["space"]) == ((0.35,), False, SPACE_FILE)
     assert any("--data and --weights" in sentence for sentence in list_placeholders(view))
+
+
+def test_the_command_and_the_versions_are_those_of_the_runs_that_made_the_study() -> None:
+    versions = {"torch": "2.13.0", "machine": "Linux x86_64"}
+    first = Session(workers=1, confirm=2, confirm_seeds=4, confirm_epochs=5, warm_start=("a", "b"), versions=versions)
+    view = make_view(confirmed=CLEAR, sessions=[first])
+    params = parse_command(view)
+    assert (params["workers"], params["confirm"], params["confirm_seeds"], params["confirm_epochs"]) == (1, 2, 4, 5)
+    assert params["warm_start"] == ("a", "b")
+    said = say(view, "How to make this study again")
+    assert "it is made again, trial by trial" in said
+    assert "is not kept" not in said
+    assert "Versions that made this study\ntorch | 2.13.0\n" in said
+    second = first.model_copy(update={"workers": 2, "confirm": 0, "versions": versions | {"torch": "2.14.0"}})
+    view = make_view(confirmed=CLEAR, sessions=[first, second])
+    assert (parse_command(view)["workers"], parse_command(view)["confirm"]) == (2, 0)
+    said = say(view, "How to make this study again")
+    assert "torch | 2.13.0 | 2.14.0" in said
+    assert "It had 1 and 2 workers." in said
 
 
 def test_the_command_names_a_board_with_its_limits() -> None:
