@@ -50,10 +50,11 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What a plan was made for: how its device runs the step, and the regions of its RAM (None for one arena)."""
+    """What a plan was made for: how its device runs the step, and what that has, as far as the bundle knows."""
 
     schedule: Schedule
     slopes: Slopes
+    board: str | None
     limits: DeviceLimits | None
 
     def estimate(self, model: BundleModel, *, classes: int) -> MemoryEstimate:
@@ -88,14 +89,15 @@ def load_subject(folder: Path, source: DataSource, *, new_head: bool = False) ->
     Raises:
         SpecError: the folder is no bundle, is not whole, or its plan is not that of its design.
         DataError: a class of the images is none of the labels.
-        OverBudgetError: the new last layer does not fit the board that the bundle was planned for.
+        OverBudgetError: the new last layer does not fit the device that the bundle was made for.
     """
     damage = next(list_damage(folder), None)
     if damage is not None:
         raise SpecError(f"The bundle {folder} is not whole: {damage}")
     model = load_model(folder)
     written = guard(folder, PLAN_FILE, lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
-    target = guard(folder, PLAN_FILE, lambda _: _read_target(written))
+    facts = read_facts(folder)
+    target = guard(folder, PLAN_FILE, lambda _: _read_target(written, facts))
     ram_before_bytes = None
     if new_head:
         ram_before_bytes = target.estimate(model, classes=len(model.labels)).ram_bytes
@@ -106,21 +108,23 @@ def load_subject(folder: Path, source: DataSource, *, new_head: bool = False) ->
         source = RelabelledImages(source, model.labels)
     plan = _read_plan(folder, model, written, target)
     memory = target.estimate(model, classes=len(model.labels))
-    study = read_facts(folder).get("study") or ""
     return AdaptSubject(
         model,
         _load_task(folder, model, source),
         plan,
         memory,
-        Provenance(study, limits=target.limits),
+        Provenance(facts.get("study") or "", board=target.board, limits=target.limits),
         ram_before_bytes,
     )
 
 
-def _read_target(written: dict[str, Any]) -> _Target:
+def _read_target(written: dict[str, Any], facts: dict[str, Any]) -> _Target:
+    """Returns what plan.json and bundle.json say of the device; a design trained without a study has none."""
+    schedule, slopes, device = Schedule(written["schedule"]), Slopes(written["slopes"]), facts["target"]
+    if device is None:
+        return _Target(schedule, slopes, None, None)
     regions = tuple(Region(region["name"], region["size_bytes"]) for region in written["regions"])
-    limits = DeviceLimits(sum(region.size_bytes for region in regions), None, regions) if regions else None
-    return _Target(Schedule(written["schedule"]), Slopes(written["slopes"]), limits)
+    return _Target(schedule, slopes, device["board"], DeviceLimits(device["ram_bytes"], device["flash_bytes"], regions))
 
 
 def _check_classes(folder: Path, model: BundleModel, source: DataSource, target: _Target) -> None:

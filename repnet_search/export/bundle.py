@@ -125,6 +125,7 @@ def _collect_facts(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> di
     return {
         "design_id": resolved.id,
         "study": provenance.study or None,
+        "target": _collect_target(provenance),
         "input_range": weights.input_range.text,
         "backbone": {"name": weights.name, "sha256": weights.sha256},
         "data": {"name": task.source.name, "sha256": task.source.sha256()},
@@ -136,15 +137,23 @@ def _collect_facts(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> di
     }
 
 
+def _collect_target(provenance: Provenance) -> dict[str, Any] | None:
+    """Returns the device of the study; the regions of its RAM are in plan.json."""
+    limits = provenance.limits
+    if limits is None:
+        return None
+    return {"board": provenance.board, "ram_bytes": limits.ram_bytes, "flash_bytes": limits.flash_bytes}
+
+
 def _write_plan(folder: Path, resolved: ResolvedDesign, task: Task, facts: CardFacts) -> None:
-    memory, limits = facts.memory, facts.provenance.limits
+    memory = facts.memory
     plan = create_plan(
         resolved,
         classes=task.classes,
         batch=memory.batch,
         schedule=memory.schedule,
         slopes=memory.slopes,
-        limits=limits if limits is not None and limits.regions else None,
+        limits=facts.provenance.limits,
     )
     _write_json(folder / "plan.json", plan_to_json(plan))
     if memory.arena_bytes <= LARGEST_ARENA_BYTES:

@@ -78,6 +78,7 @@ def create_bundle(
     bits: Literal[8, 32] = 32,
     schedule: Schedule = Schedule.LAYER,
     limits: DeviceLimits | None = None,
+    board: str | None = None,
 ) -> ResolvedDesign:
     connectors = (Connector(after_block=13), Connector(after_block=16))
     resolved = resolve(Design(connectors=connectors, resolution=24, activation_bits=bits, recipe=recipe))
@@ -85,7 +86,8 @@ def create_bundle(
     randomise_parameters(model, torch.Generator().manual_seed(1))
     memory = estimate_memory(resolved, classes=10, schedule=schedule)
     with hold_place(folder, force=False) as place:
-        save_bundle(place, resolved, model, task, memory, accuracies={}, provenance=Provenance(limits=limits))
+        provenance = Provenance(board=board, limits=limits)
+        save_bundle(place, resolved, model, task, memory, accuracies={}, provenance=provenance)
     return resolved
 
 
@@ -123,7 +125,7 @@ def test_it_learns_what_a_plain_training_loop_learns(
     assert result.measured == result.planned == dict(subject.memory.terms)
 
 
-def test_other_schedules_and_regions_are_kept_to(tmp_path: Path, task: Task) -> None:
+def test_other_schedules_and_devices_are_kept_to(tmp_path: Path, task: Task) -> None:
     source = FewImages(task)
     create_bundle(tmp_path / "streamed", task, schedule=Schedule.STREAMED)
     subject = load_subject(tmp_path / "streamed", source)
@@ -131,16 +133,23 @@ def test_other_schedules_and_regions_are_kept_to(tmp_path: Path, task: Task) -> 
     assert result.measured["arena"] == subject.memory.arena_bytes
     assert subject.plan.graph.schedule is Schedule.STREAMED
 
-    limits = DeviceLimits(256 * 1024, None, (Region("fast", 24 * 1024), Region("slow", 232 * 1024)))
-    create_bundle(tmp_path / "board", task, limits=limits)
+    limits = DeviceLimits(256 * 1024, 4096 * 1024, (Region("fast", 24 * 1024), Region("slow", 232 * 1024)))
+    create_bundle(tmp_path / "board", task, limits=limits, board="two-piece")
     subject = load_subject(tmp_path / "board", source)
     result = adapt(subject, AdaptOptions(steps=1))
     written = json.loads((tmp_path / "board" / "plan.json").read_text())
     assert result.measured["arena"] == sum(region["buffer_bytes"] for region in written["regions"])
-    assert subject.provenance.limits is not None
-    assert subject.provenance.limits.regions == limits.regions
+    assert subject.provenance == Provenance(board="two-piece", limits=limits)
     with pytest.raises(OverBudgetError, match="there is no plan of it"):
         load_subject(tmp_path / "board", FewImages(task, classes=tuple(map(str, range(900)))), new_head=True)
+
+
+def test_a_new_head_may_not_take_more_than_the_budget_of_the_study(tmp_path: Path, task: Task) -> None:
+    create_bundle(tmp_path / "out", task, limits=DeviceLimits(128 * 1024))
+    subject = load_subject(tmp_path / "out", FewImages(task))
+    assert subject.provenance.limits == DeviceLimits(128 * 1024)
+    with pytest.raises(OverBudgetError, match=r"over the budget of 128\.0 KiB"):
+        load_subject(tmp_path / "out", FewImages(task, classes=tuple(map(str, range(900)))), new_head=True)
 
 
 def test_a_stream_sees_each_image_once_and_asks_before_it_learns(
