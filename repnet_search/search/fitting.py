@@ -31,6 +31,9 @@ MOST_DRAWN = 1 << 20
 COUNTED_COMBINATIONS = 1 << 21
 """Up to so many combinations are all counted; larger spaces are sampled."""
 
+LISTED_COMBINATIONS = 1 << 17
+"""Up to so many are listed once, which takes as long as a few draws, and then drawn from the list."""
+
 WALK_CHAINS = 512
 WALK_STEPS = 200
 
@@ -99,7 +102,8 @@ class FittingDesigns:
         """Returns uniform draws of the combinations that fit: draws of the whole space, those over a limit left out.
 
         Where fewer than one in `MOST_DRAWN` fit, what a random walk inside the limits reaches stands for the rest; its
-        steps change one field and are taken wherever they end inside, so it is uniform in the long run.
+        steps change one field and are taken wherever they end inside, so it is uniform in the long run. A small space
+        is listed, and drawn from exactly.
 
         Args:
             designs: how many are wanted; fewer come where there are no more.
@@ -108,6 +112,8 @@ class FittingDesigns:
             fixed: values that are not drawn.
         """
         generator = np.random.default_rng(seed)
+        if self.memory.space.combinations <= LISTED_COMBINATIONS:
+            return self._draw_listed(designs, generator, limit_bytes, fixed)
         pieces: list[SpaceSample] = []
         seen, found, size = 0, 0, max(FIRST_DRAW, designs)
         while found < designs and seen < MOST_DRAWN:
@@ -164,6 +170,26 @@ class FittingDesigns:
             if place == 0:
                 return best
             best = around.select(np.array([place]))
+
+    @cached_property
+    def _listed(self) -> SpaceSample:
+        """Every combination of a small space."""
+        return SpaceSample.join(list(self.memory.enumerate_all()))
+
+    def _draw_listed(
+        self,
+        designs: int,
+        generator: np.random.Generator,
+        limit_bytes: int | None,
+        fixed: Mapping[str, Choice] | None,
+    ) -> Drawn:
+        listed = self._listed
+        held = np.ones(len(listed), dtype=np.bool_)
+        for name, value in (fixed or {}).items():
+            held &= self.memory.column(listed.choices, name) == self.memory.place(name, value)
+        inside = np.flatnonzero(held & self.fits(listed, limit_bytes=limit_bytes))
+        chosen = inside[generator.integers(len(inside), size=designs)] if len(inside) else inside
+        return Drawn(listed.select(chosen), int(held.sum()), int(held.sum()) - len(inside))
 
     def _uniform(self, size: int, generator: np.random.Generator, fixed: Mapping[str, Choice] | None) -> Choices:
         choices = self.memory.draw(size, seed=generator)

@@ -25,6 +25,15 @@ def small_spec() -> SpaceSpec:
     return SpaceSpec(resolution=(24, 32), connector_blocks=(6, 13), image_pool=(4,), readers=(0, 1), module=module)
 
 
+@pytest.fixture(params=["listed", "drawn"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways in which a small space can be drawn from; the second is that of large ones."""
+    if request.param == "drawn":
+        monkeypatch.setattr(fitting_module, "LISTED_COMBINATIONS", 0)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
 def test_draws_are_uniform_over_what_fits() -> None:
     fitting = create_fitting(small_spec(), DeviceLimits(70 * 1024))
     listed = {row.tobytes() for row in fitting.list_all()}
@@ -60,6 +69,18 @@ def test_values_that_are_held_stay_in_draws_and_walks(monkeypatch: pytest.Monkey
     assert {(p["readers"], p["write"]) for p in params} == {("all", "to_backbone")}
 
 
+@pytest.mark.usefixtures("way")
+def test_values_that_are_held_stay_in_draws_from_a_small_space() -> None:
+    fitting = create_fitting(small_spec(), DeviceLimits(70 * 1024))
+    drawn = fitting.draw(200, seed=0, fixed={"resolution": 32})
+    assert {fitting.memory.params(row)["resolution"] for row in drawn.sample.choices} == {32}
+    assert (drawn.sample.ram_bytes <= 70 * 1024).all()
+    rows = [row for row in fitting.list_all() if fitting.memory.params(row)["resolution"] == 32]
+    share = len(rows) / (fitting.memory.space.combinations / 2)
+    assert 1 - drawn.over / drawn.seen == pytest.approx(share, abs=0.05)
+
+
+@pytest.mark.usefixtures("way")
 def test_nothing_is_drawn_where_nothing_fits() -> None:
     assert len(create_fitting(small_spec(), DeviceLimits(10 * 1024)).draw(5, seed=0)) == 0
 
