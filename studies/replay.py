@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from repnet_search.results.storage import study_folder
 from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.propose import ORIGIN_KEY, Proposer, list_starts
 from repnet_search.search.run import Limits, Search
-from repnet_search.search.samplers import History, Seed, Suggestion
+from repnet_search.search.samplers import Seed, Suggestion
 from repnet_search.spec import BackboneSpec
 from repnet_search.spec.resolve import ResolvedDesign
 from repnet_search.spec.study import DataSpec, SearchSpec, StudySpec, WeightsSpec
@@ -38,16 +38,30 @@ Curve = list[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A recorded task: designs by id, and its space."""
+    """A recorded task: designs by id, and its space.
+
+    `counted_bytes`: what a search is asked for afterwards, a smaller budget than the one that it searched.
+    """
 
     name: str
     feasible: FeasibleSpace
     designs: dict[str, dict[str, Any]]
+    counted_bytes: int
+
+    @property
+    def counted(self) -> list[float]:
+        """The accuracies of what is asked for."""
+        designs = self.designs.values()
+        return [float(design["curve"][-1]) for design in designs if design["ram_bytes"] <= self.counted_bytes]
 
     @property
     def best(self) -> float:
-        """The best accuracy of all."""
-        return max(float(design["curve"][-1]) for design in self.designs.values())
+        """The best of them."""
+        return max(self.counted)
+
+    def under(self, share: float) -> Table:
+        """Returns the task, asked for a share of its budget."""
+        return replace(self, counted_bytes=int(share * self.feasible.limits.ram_bytes))
 
 
 class TimeOverError(Exception):
@@ -59,10 +73,8 @@ class PartialProposer(Proposer):
 
     without: Collection[Origin] = ()
 
-    def _in_turn(
-        self, records: Sequence[TrialRecord], history: History, seed: Seed
-    ) -> Iterator[tuple[Origin, Suggestion]]:
-        for origin, suggestion in super()._in_turn(records, history, seed):
+    def _suggestions(self, records: Sequence[TrialRecord], seed: Seed) -> Iterator[tuple[Origin, Suggestion]]:
+        for origin, suggestion in super()._suggestions(records, seed):
             if origin not in self.without:
                 yield origin, suggestion
 
@@ -93,7 +105,8 @@ def load_table(path: Path) -> Table:
     """Returns a recorded task."""
     recorded = json.loads(path.read_text())
     name = recorded["about"]["task"]
-    return Table(name, create_feasible(TASKS[name]), {design["id"]: design for design in recorded["designs"]})
+    designs = {design["id"]: design for design in recorded["designs"]}
+    return Table(name, create_feasible(TASKS[name]), designs, TASKS[name].budget_bytes)
 
 
 def search(table: Table, spec: SearchSpec, *, seed: int, seconds: float, without: Collection[Origin] = ()) -> Curve:
@@ -119,7 +132,7 @@ def search(table: Table, spec: SearchSpec, *, seed: int, seconds: float, without
 
     def listen(record: TrialRecord) -> None:
         nonlocal best
-        if record.outcome is Outcome.TRAINED:
+        if record.outcome is Outcome.TRAINED and record.ram_bytes <= table.counted_bytes:
             best = max(best, record.validation_accuracy or 0.0)
         if record.outcome in (Outcome.TRAINED, Outcome.STOPPED):
             spent.append(((spent[-1][0] if spent else 0.0) + record.elapsed_seconds, best))

@@ -42,6 +42,9 @@ from studies.search_table import TASKS
 
 TIMES = (0.1, 0.25, 0.5, 1.0)
 OURS = "ours"
+WITHOUT_STRATA = "ours without strata of memory"
+LESS_BUDGET = 0.75
+"""Of the budget: what strata of memory are for is the answer within less."""
 
 Floats = NDArray[np.float64]
 
@@ -55,8 +58,6 @@ COMPONENTS = {
     "the last layer alone as a start": (Origin.LAST_LAYER,),
     "the widest and the paper's as starts": (Origin.WIDEST, Origin.PAPER),
     "the densest as starts": (Origin.DENSEST,),
-    "random designs at first": (Origin.FEASIBLE,),
-    "neighbours": (Origin.NEIGHBOUR,),
     "strata of memory": (Origin.STRATUM,),
 }
 """What may be taken out of our search, one at a time."""
@@ -82,7 +83,6 @@ def methods() -> dict[str, Method]:
         "ours with rungs (3)": of(reduction=3),
         "ours with rungs (2)": of(reduction=2),
         "ours, random sampler": of(sampler=Sampler.RANDOM),
-        "ours, gp": of(sampler=Sampler.GP),
         "ours, nsga2": of(sampler=Sampler.NSGA2),
     }
 
@@ -107,30 +107,35 @@ def _prepare(path: Path, folder: Path) -> None:
     _table.append(load_table(path))
 
 
-def _run(job: tuple[str, int, float]) -> Curve:
-    name, seed, seconds = job
-    return methods()[name](_table[0], seed, seconds)
+def _run(job: tuple[str, int, float, float]) -> Curve:
+    name, seed, seconds, share = job
+    return methods()[name](_table[0].under(share), seed, seconds)
 
 
-def run_task(table: Table, path: Path, *, seeds: int, workers: int) -> tuple[dict[str, Outcomes], list[float]]:
-    """Returns what each method found from each seed, and the seconds that the plain random search took."""
+def run_task(
+    table: Table, path: Path, *, seeds: int, workers: int
+) -> tuple[dict[str, Outcomes], dict[str, list[Curve]], list[float]]:
+    """Returns what each method found from each seed, some of them within less, and the seconds of plain random."""
     plain = [random_with_plain_training(table, seed=seed) for seed in range(seeds)]
     horizons = [curve[-1][0] for curve in plain]
-    found = {}
+    found, less = {}, {}
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder, context.Pool(workers, _prepare, (path, Path(folder))) as pool:
         for name in methods():
-            curves = pool.map(_run, [(name, seed, horizons[seed]) for seed in range(seeds)], chunksize=1)
+            curves = pool.map(_run, [(name, seed, horizons[seed], 1.0) for seed in range(seeds)], chunksize=1)
             ratios = [time_to(curve, plain[seed][-1][1]) / horizons[seed] for seed, curve in enumerate(curves)]
             found[name] = Outcomes(curves, ratios)
             print(f"{table.name}: {name}: {np.median(ratios):.2f}", flush=True)
-    return found, horizons
+        for name in (OURS, WITHOUT_STRATA):
+            jobs = [(name, seed, horizons[seed], LESS_BUDGET) for seed in range(seeds)]
+            less[name] = pool.map(_run, jobs, chunksize=1)
+    return found, less, horizons
 
 
 def report_task(path: Path, *, seeds: int, workers: int) -> list[str]:
     """Returns a task's part of the record."""
     table = load_table(path)
-    found, horizons = run_task(table, path, seeds=seeds, workers=workers)
+    found, less, horizons = run_task(table, path, seeds=seeds, workers=workers)
     headings = " | ".join(f"at {share:g} of the time" for share in TIMES)
     lines = [
         f"## {table.name}",
@@ -149,7 +154,24 @@ def report_task(path: Path, *, seeds: int, workers: int) -> list[str]:
         anytime = _anytime(table, outcomes.curves, horizons)
         cells = [*map(_quartiles, regrets), _quartiles(anytime), _quartiles(anytime - ours), _share(outcomes.ratios)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return [*lines, ""]
+    return [*lines, "", *_report_less(table.under(LESS_BUDGET), less, horizons)]
+
+
+def _report_less(smaller: Table, less: dict[str, list[Curve]], horizons: Sequence[float]) -> list[str]:
+    """Returns what the studies answer within less, where anything fits."""
+    if not smaller.counted:
+        return []
+    found = {
+        name: ", ".join(_quartiles(_regrets(smaller, curves, horizons, share)) for share in TIMES)
+        for name, curves in less.items()
+    }
+    times = ", ".join(f"{share:g}" for share in TIMES)
+    return [
+        f"The same studies asked for {LESS_BUDGET:g} of the budget, which {len(smaller.counted)} designs fit, the best "
+        f"with {100 * smaller.best:.1f} %; regret at {times} of the time: "
+        f"{'; '.join(f'{name} {regrets}' for name, regrets in found.items())}.",
+        "",
+    ]
 
 
 def _regrets(table: Table, curves: Sequence[Curve], horizons: Sequence[float], share: float) -> Floats:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from repnet_search.spec.study import SearchSpec
 
 DEFAULT_TRIALS = 24
-SAMPLERS = ("tpe", "gp", "random", "nsga2", "exhaustive")
+SAMPLERS = ("tpe", "random", "nsga2", "exhaustive")
 """As `spec.study.Sampler` has them; importing it would cost `--help` a third of a second."""
 
 
@@ -89,8 +89,8 @@ def search_options(command: Command) -> Command:
             type=click.Choice(SAMPLERS),
             default=SAMPLERS[0],
             show_default=True,
-            help="What proposes designs: a Parzen estimator, a Gaussian process, uniform draws of what fits, an "
-            "evolution, or all that fits (spaces of up to two million combinations).",
+            help="What proposes designs: a Parzen estimator whose best a Gaussian process ranks, uniform draws of what "
+            "fits, an evolution, or all that fits (spaces of up to two million combinations).",
         ),
         click.option(
             "--show-cut",

@@ -32,7 +32,6 @@ class Origin(StrEnum):
     DENSEST = "densest fitting"
     WARM_START = "won in another study"
     SAMPLER = "sampler"
-    NEIGHBOUR = "near the best"
     STRATUM = "lower memory"
     FEASIBLE = "random feasible"
 

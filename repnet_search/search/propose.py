@@ -1,10 +1,9 @@
 """Which design next.
 
 First the starts: the last layer alone in every recipe, the widest and the paper's design that fit, the plainest modules
-behind as many stages as fit, and some random designs that fit. Then in turn the study's sampler, a neighbour of the
-best designs, and every fourth time a design for a lower stratum of memory, so that the study answers smaller budgets
-too. Now and then a design that the sampler would have liked but for the limits is proposed all the same, to be pruned:
-the study shows what they cut off.
+behind as many stages as fit. Then the study's sampler, every fourth time for a lower stratum of memory, so that the
+study answers smaller budgets too. Now and then a design that the sampler would have liked but for the limits is
+proposed all the same, to be pruned: the study shows what they cut off.
 
 With one worker every choice depends on the study's seed and the trial's number alone, so that a study that went on
 after an interruption is the study that was not interrupted.
@@ -12,6 +11,7 @@ after an interruption is the study that was not interrupted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,10 +31,11 @@ from repnet_search.search.space import Params
 from repnet_search.spec.study import Sampler, SearchSpec
 
 ORIGIN_KEY = "repnet_origin"
-STARTUP_DESIGNS = 10
 STRATA = (0.75, 0.5, 0.6)
 STRATUM_EVERY = 4
 UNTRAINED_IN_A_ROW = 8
+LEARNT = (Origin.SAMPLER, Origin.STRATUM)
+TAUGHT = (Outcome.TRAINED, Outcome.STOPPED)
 BEST_REMEMBERED = 50
 LATEST_REMEMBERED = 250
 """A bound on what the sampler learns from, so that a proposal takes as long after ten thousand trials as after 300."""
@@ -96,7 +97,6 @@ class Proposer:
         self._choices: dict[int, Choices] = {}
         self._known_choices: set[bytes] = set()
         self._known_ids: set[str] = set()
-        self._ways: dict[int, frozenset[bool]] = {}
 
     def next(self, records: Sequence[TrialRecord], *, waiting: bool) -> Proposal | None:
         """Returns the next proposal, None where no design is found that the study does not have yet.
@@ -130,7 +130,6 @@ class Proposer:
             self._choices |= {record.number: row for record, row in zip(new, rows, strict=True)}
             self._known_choices |= {row.tobytes() for row in rows}
             self._known_ids |= {record.design_id for record in new}
-            self._ways |= {record.number: _ways(record) for record in new}
 
     def _choose(self, records: Sequence[TrialRecord], seed: Seed) -> _Choice | None:
         for origin, suggestion in self._suggestions(records, seed):
@@ -148,63 +147,25 @@ class Proposer:
 
     def _suggestions(self, records: Sequence[TrialRecord], seed: Seed) -> Iterator[tuple[Origin, Suggestion]]:
         """Yields suggestions, each for where the one before had nothing new."""
-        history = self._history(records)
-        if self.search.sampler in (Sampler.TPE, Sampler.GP):
-            yield from self._in_turn(records, history, seed)
+        history, counted = self._history(records), count_trained(records)
+        if self.search.sampler is Sampler.TPE and _untrained_in_a_row(records) >= UNTRAINED_IN_A_ROW:
+            yield Origin.FEASIBLE, self.sampler.draw(seed=seed)
+        elif self.search.sampler is Sampler.TPE and counted % STRATUM_EVERY == STRATUM_EVERY - 1:
+            limit_bytes = int(STRATA[counted // STRATUM_EVERY % len(STRATA)] * self.feasible.limits.ram_bytes)
+            yield Origin.STRATUM, self.sampler.suggest(history, seed=seed, limit_bytes=limit_bytes)
         yield Origin.SAMPLER, self.sampler.suggest(history, seed=seed)
         yield Origin.FEASIBLE, self.sampler.draw(seed=seed)
         if self.feasible.fitting.is_countable:
             yield Origin.FEASIBLE, self.sampler.list_all(seed=self.seed)
 
-    def _in_turn(
-        self, records: Sequence[TrialRecord], history: History, seed: Seed
-    ) -> Iterator[tuple[Origin, Suggestion]]:
-        """Yields what it is the turn of: a start, a lower stratum, a neighbour; nothing where it is the sampler's."""
-        counted = count_trained(records)
-        turn, budget_bytes = counted % STRATUM_EVERY, self.feasible.limits.ram_bytes
-        if counted < STARTUP_DESIGNS or _untrained_in_a_row(records) >= UNTRAINED_IN_A_ROW:
-            exchanges = self.feasible.space.exchanges
-            place = sum(record.origin is Origin.FEASIBLE for record in records) % len(exchanges)
-            yield Origin.FEASIBLE, self.sampler.draw(seed=seed, fixed=exchanges[place])
-            yield Origin.FEASIBLE, self.sampler.draw(seed=seed)  # a way of exchanging may not fit at all
-        elif turn == STRATUM_EVERY - 1:
-            limit_bytes = int(STRATA[counted // STRATUM_EVERY % len(STRATA)] * budget_bytes)
-            for suggestion in self._varied(records, seed, limit_bytes) if self.search.sampler is Sampler.TPE else ():
-                yield Origin.STRATUM, suggestion
-            yield Origin.STRATUM, self.sampler.suggest(history, seed=seed, limit_bytes=limit_bytes)
-        elif turn % 2 and self.search.sampler is Sampler.TPE:
-            for suggestion in self._varied(records, seed, budget_bytes):
-                yield Origin.NEIGHBOUR, suggestion
-
-    def _varied(self, records: Sequence[TrialRecord], seed: Seed, limit_bytes: int) -> Iterator[Suggestion]:
-        """Yields the designs next to the best ones within a limit, where there are any."""
-        parents = self._parents([record for record in records if record.ram_bytes <= limit_bytes])
-        if parents:
-            yield self.sampler.vary(self._choices_of(parents), seed=seed, limit_bytes=limit_bytes)
-
     def _history(self, records: Sequence[TrialRecord]) -> History:
         kept = self._remembered.list_kept(records)
-        accuracies = [-np.inf if record.validation_accuracy is None else record.validation_accuracy for record in kept]
+        rows = [self._choices[record.number] for record in kept]
         return History(
-            self._choices_of(kept),
-            np.array(accuracies, dtype=np.float64),
+            np.array(rows, dtype=np.int16).reshape(len(rows), len(self.feasible.fitting.memory.names)),
+            np.array([_accuracy(record) for record in kept], dtype=np.float64),
             np.array([record.ram_bytes for record in kept], dtype=np.int64),
         )
-
-    def _choices_of(self, records: Sequence[TrialRecord]) -> Choices:
-        """Returns the canonical choices of trials, a row each."""
-        rows = [self._choices[record.number] for record in records]
-        return np.array(rows, dtype=np.int16).reshape(len(rows), len(self.feasible.fitting.memory.names))
-
-    def _parents(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Returns the best design, and the best of those that only read, that only write, and that do both.
-
-        A few trainings cannot tell yet which way of exchanging is the best here, so each keeps its chance.
-        """
-        by_accuracy = sorted(trained(records), key=lambda record: record.validation_accuracy or 0.0)
-        best = {self._ways[record.number]: record for record in by_accuracy}
-        best.pop(frozenset(), None)  # the last layer alone exchanges nothing
-        return [*by_accuracy[-1:], *best.values()]
 
     def _build(self, choices: Choices) -> Candidate:
         return self.feasible.candidate(self.feasible.fitting.memory.params(choices))
@@ -212,7 +173,8 @@ class Proposer:
     def _shows_cut(self, records: Sequence[TrialRecord]) -> bool:
         """Returns whether the study is to have another over-budget proposal."""
         cut = sum(record.outcome is Outcome.OVER_BUDGET for record in records)
-        return cut < self.search.pruned_per_design * (count_trained(records) - STARTUP_DESIGNS + 1)
+        learnt = sum(record.origin in LEARNT and record.outcome in TAUGHT for record in records)
+        return cut < self.search.pruned_per_design * learnt
 
 
 class Remembered:
@@ -227,7 +189,7 @@ class Remembered:
     def update(self, records: Sequence[TrialRecord]) -> None:
         """Takes in what was trained, to its end or to a rung, since the last call."""
         untaken = (record for record in records if record.number not in self._taken)
-        new = [record for record in untaken if record.outcome in (Outcome.TRAINED, Outcome.STOPPED)]
+        new = [record for record in untaken if record.outcome in TAUGHT]
         self._taken |= {record.number for record in new}
         self._front = pareto_front(_by_number(self._front, trained(new)))
         best = _by_number(self._best, trained(new))
@@ -263,6 +225,13 @@ class _ChosenSampler(BaseSampler):
         return self.params[param_name]
 
 
+def _accuracy(record: TrialRecord) -> float:
+    """Returns an accuracy as a history has it."""
+    if record.validation_accuracy is not None:
+        return record.validation_accuracy
+    return math.nan if record.outcome is Outcome.RUNNING else -math.inf
+
+
 def _by_number(*groups: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Returns the trials of all groups, each once, the oldest first."""
     found = {record.number: record for group in groups for record in group}
@@ -276,8 +245,3 @@ def _untrained_in_a_row(records: Sequence[TrialRecord]) -> int:
             break
         count += 1
     return count
-
-
-def _ways(record: TrialRecord) -> frozenset[bool]:
-    """Returns whether the connectors of a design write, whether they do not, or both."""
-    return frozenset(connector.exchange.writes for connector in record.design.connectors)

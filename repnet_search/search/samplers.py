@@ -27,12 +27,16 @@ from repnet_search.spec.study import Sampler
 LOOKED_AT = 2048
 """Designs that a model draws for one proposal, to find those that fit."""
 
-COMPARED = 24
-"""Of those that fit, so many are compared, as by Optuna's TPE: more follow the model into the corners of the space."""
+COMPARED = 96
+"""Of those that fit, so many are compared: more follow the model into the corners of the space."""
+
+SHORTLIST = 24
+"""Of these, so many are ranked by what a Gaussian process expects of them."""
+
+MODELLED = 64
+"""The process learns from so many of the best designs and so many of the latest: it costs their cube."""
 
 DRAWN = 64
-VARIED = 512
-PARENTS = 4
 
 Floats = NDArray[np.float64]
 Seed = tuple[int, ...]
@@ -44,7 +48,7 @@ class History:
 
     Args:
         choices: canonical choices (N, parameters).
-        accuracies: of each; -inf while it trains, so that a second worker looks elsewhere, or if it was stopped.
+        accuracies: of each; NaN while it trains, -inf if it was stopped.
         ram_bytes: of each.
     """
 
@@ -97,8 +101,6 @@ class DesignSampler:
         generator = np.random.default_rng([*seed, 2])
         if self.sampler is Sampler.NSGA2:
             return self._evolve(history, generator, seed, limit_bytes)
-        if self.sampler is Sampler.GP:
-            return self._improve(history, seed, limit_bytes)
         return self._model(history, generator, seed, limit_bytes)
 
     def draw(
@@ -108,18 +110,6 @@ class DesignSampler:
         drawn = self.fitting.draw(DRAWN, seed=seed, limit_bytes=limit_bytes, fixed=fixed)
         choices = self.canonical(drawn.sample.choices)
         return Suggestion(choices, choices[:0], drawn.seen, drawn.over)
-
-    def vary(self, parents: Choices, *, seed: Seed, limit_bytes: int) -> Suggestion:
-        """Returns what fits of the designs that differ from one of the parents (N, parameters) in one or two fields."""
-        generator = np.random.default_rng([*seed, 3])
-        counts = self.fitting.memory.counts
-        varied = parents[generator.integers(len(parents), size=VARIED)]
-        for _ in range(2):  # the second may hit the same field, or draw what is there
-            columns = generator.integers(len(counts), size=VARIED)
-            varied[np.arange(VARIED), columns] = generator.integers(counts[columns])
-        varied = self.canonical(varied)
-        fits = self.fitting.fits(self.fitting.memory.measure(varied), limit_bytes=limit_bytes)
-        return Suggestion(varied[fits], varied[:0], VARIED, int((~fits).sum()))
 
     def list_all(self, *, seed: int) -> Suggestion:
         """Returns all that fits, each design once, in an order that the study's seed decides.
@@ -148,41 +138,51 @@ class DesignSampler:
         found = np.concatenate([self.canonical(fitting), more.fitting])
         return Suggestion(found, found[:0], len(children), len(children) - len(fitting))
 
-    def _improve(self, history: History, seed: Seed, limit_bytes: int | None) -> Suggestion:
-        """Returns what is expected to improve on the best: of draws, and of what is next to the best designs."""
-        memory = self.fitting.memory
-        features = describe_sample(memory.measure(history.choices))
-        process = create_process(memory.space, features, history.accuracies)
-        expected, _ = process.predict(features)
-        budget_bytes = self.fitting.limits.ram_bytes if limit_bytes is None else limit_bytes
-        within = history.ram_bytes <= budget_bytes
-        ranked = np.argsort(-np.where(within & history.trained, expected, -np.inf), kind="stable")[:PARENTS]
-        best = float(np.where(within & history.trained, expected, -np.inf).max())
-        drawn = self.fitting.draw(LOOKED_AT // 4, seed=seed, limit_bytes=limit_bytes)
-        varied = self.vary(history.choices[ranked], seed=seed, limit_bytes=budget_bytes)
-        fitting = np.unique(np.concatenate([self.canonical(drawn.sample.choices), varied.fitting]), axis=0)
-        if not len(fitting):
-            return Suggestion(fitting, fitting, drawn.seen, drawn.over)
-        gain = process.expected_improvement(describe_sample(memory.measure(fitting)), best=best)
-        order = np.argsort(-gain, kind="stable")
-        return Suggestion(fitting[order], fitting[:0], drawn.seen + varied.seen, drawn.over + varied.over)
-
     def _model(
         self, history: History, generator: np.random.Generator, seed: Seed, limit_bytes: int | None
     ) -> Suggestion:
-        """Returns what the estimator ranks first, and what it would have liked but for the limits."""
+        """Returns what the Parzen estimator proposes, ranked by the process; and what they like but for the limits."""
+        memory = self.fitting.memory
         within = history.ram_bytes <= (self.fitting.limits.ram_bytes if limit_bytes is None else limit_bytes)
         accuracies = history.accuracies
         if (within & history.trained).any():  # what is beyond a lower limit is no model of what is good within it
             accuracies = np.where(within, accuracies, -np.inf)
-        model = ParzenEstimator(self.fitting.memory.space, history.choices, accuracies)
+        model = ParzenEstimator(memory.space, history.choices, accuracies)
         drawn = self.canonical(model.draw(LOOKED_AT, generator))
-        fits = self.fitting.fits(self.fitting.memory.measure(drawn), limit_bytes=limit_bytes)
-        fitting, over = drawn[fits][:COMPARED], drawn[~fits]
+        fits = self.fitting.fits(memory.measure(drawn), limit_bytes=limit_bytes)
+        fitting, over = drawn[fits][:COMPARED], drawn[~fits][:COMPARED]
         if len(fitting) < COMPARED:
             fitting = np.concatenate([fitting, self.draw(seed=seed, limit_bytes=limit_bytes).fitting])
-        scores, cut_scores = model.score(fitting), model.score(over[:COMPARED])
-        order = np.argsort(-scores, kind="stable")
-        cut = np.argsort(-cut_scores, kind="stable")
-        preferred = cut[cut_scores[cut] > scores.max(initial=-np.inf)]
-        return Suggestion(fitting[order], over[preferred], len(drawn), len(over))
+        fitting, over = (np.unique(item, axis=0) for item in (fitting, over))
+        fitting, over = (_order(item, model.score(item))[:SHORTLIST] for item in (fitting, over))
+        gain, cut_gain = self._expect_gain(history, accuracies, fitting, over)
+        preferred = cut_gain > gain.max(initial=0.0)
+        cut = _order(over[preferred], cut_gain[preferred])
+        return Suggestion(_order(fitting, gain), cut, len(drawn), int((~fits).sum()))
+
+    def _expect_gain(self, history: History, accuracies: Floats, *groups: Choices) -> list[Floats]:
+        """Returns by how much each design of some groups is expected to improve on the best of the history.
+
+        Args:
+            history: what was trained.
+            accuracies: of each, -inf of what is beyond the limit: it teaches, but is not to be improved on.
+            groups: choices (M, parameters) each.
+        """
+        memory = self.fitting.memory
+        best = np.argsort(-accuracies, kind="stable")[:MODELLED]  # NaN comes last
+        known = np.union1d(best, np.arange(len(accuracies))[-MODELLED:])
+        features = describe_sample(memory.measure(history.choices[known]))
+        process = create_process(memory.space, features, history.accuracies[known])
+        expected = np.where(np.isfinite(accuracies[known]), process.predict(features)[0], -np.inf)
+        best_expected = float(expected.max())
+        return [
+            process.expected_improvement(describe_sample(memory.measure(item)), best=best_expected)
+            if len(item)
+            else np.empty(0)
+            for item in groups
+        ]
+
+
+def _order(choices: Choices, scores: Floats) -> Choices:
+    """Returns designs by their scores, the highest first."""
+    return choices[np.argsort(-scores, kind="stable")]

@@ -22,7 +22,7 @@ from repnet_search.spec.design import (
     Recipe,
 )
 from repnet_search.spec.resolve import ResolvedDesign, check_connector_block, resolve
-from repnet_search.spec.space import Readers, SpaceSpec, WriteMode
+from repnet_search.spec.space import Readers, SpaceSpec
 from repnet_search.spec.table import get_table
 
 Choice = bool | int | float | str | None
@@ -93,20 +93,6 @@ class SearchSpace:
     def combinations(self) -> int:
         """How many sets of parameter values there are; several may mean the same design."""
         return math.prod(len(distribution.choices) for distribution in self.distributions.values())
-
-    @cached_property
-    def exchanges(self) -> list[Params]:
-        """The ways of exchanging: how many connectors only read, and what the others do; all readers first.
-
-        They decide where the gradient path begins, and so memory and time most.
-        """
-        writes = [mode for mode in self.spec.write if mode != "block_input"][:1]
-        by_readers = sorted(self.spec.readers, key=lambda readers: -math.inf if readers == "all" else -readers)
-        pairs: list[tuple[Readers, WriteMode]] = []
-        for readers in by_readers:
-            pairs += [(readers, mode) for mode in (self.spec.write if readers == 0 else writes)]
-        pairs = pairs or [(readers, mode) for readers in by_readers for mode in self.spec.write]
-        return [{"readers": readers, "write": mode} for readers, mode in pairs]
 
     def sample(self, random: Random) -> Params:
         """Returns a set of values drawn uniformly."""

@@ -87,14 +87,19 @@ class GaussianProcess:
 
 
 def create_process(space: SearchSpace, features: DesignFeatures, accuracies: Floats) -> GaussianProcess:
-    """Returns the process of what was trained; what still trains (-inf) counts as what is expected of it."""
-    ended = np.isfinite(accuracies)
-    trained = DesignFeatures(features.choices[ended], features.sizes[ended])
-    process = GaussianProcess(space, trained, accuracies[ended])
-    if ended.all():
+    """Returns the process of what was trained.
+
+    What still trains (NaN) counts as what is expected of it, so that a second worker looks elsewhere; what was stopped
+    (-inf) as the least accuracy of those that were not.
+    """
+    running = np.isnan(accuracies)
+    known = np.where(np.isneginf(accuracies), accuracies[np.isfinite(accuracies)].min(), accuracies)
+    ended = DesignFeatures(features.choices[~running], features.sizes[~running])
+    process = GaussianProcess(space, ended, known[~running])
+    if not running.any():
         return process
     expected, _ = process.predict(features)
-    return GaussianProcess(space, features, np.where(ended, accuracies, expected))
+    return GaussianProcess(space, features, np.where(running, expected, known))
 
 
 class _Fit(NamedTuple):

@@ -50,7 +50,6 @@ class Sampler(StrEnum):
 
     TPE = "tpe"
     RANDOM = "random"
-    GP = "gp"
     NSGA2 = "nsga2"
     EXHAUSTIVE = "exhaustive"
 

@@ -40,7 +40,7 @@ def test_a_search_trains_what_fits_and_nothing_twice(
     assert all(record.ram_bytes <= BUDGET_BYTES for record in trained)
     assert len({record.design_id for record in trained}) == len(trained)
     assert sum(record.origin is Origin.LAST_LAYER for record in trained) == 4
-    assert {Origin.WIDEST, Origin.FEASIBLE, Origin.STRATUM} <= {record.origin for record in trained}
+    assert {Origin.WIDEST, Origin.SAMPLER, Origin.STRATUM} <= {record.origin for record in trained}
     best = best_under(view.records, budget_bytes=BUDGET_BYTES)
     assert best is not None
     assert load_design(workplace / "repnet-studies" / "first" / "best.yaml") == best.design
