@@ -5,7 +5,8 @@ python -m studies.proxy_speed --weights FILE.safetensors --input-range=-1,1 --da
 Plain is one process with all cores that runs the whole network at every step. Ours are as many workers as cores, one
 thread each, which share frozen features in a cache that is empty at first. Two samples, uniform over the designs of the
 default space that fit 256KB in int8 at 96 px with one recipe: all of them, and those whose connectors only read. Then
-the same designs from several seeds both ways: accuracies are to be equal within noise. Last a profile of our training.
+the same designs from several seeds both ways: accuracies are to be equal within noise. What
+bounds ours: studies/proxy_profile.py.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional
-from torch.profiler import ProfilerActivity, profile
 
 from repnet_search.data import Split
 from repnet_search.results.statistics import mean_and_interval
@@ -43,7 +43,6 @@ BUDGET_BYTES = 256 * 1024
 RESOLUTION = 96
 READERS_ONLY: Params = {"readers": "all", "write": "both"}
 EVALUATION_BATCH = 64
-PROFILED_DESIGNS = 6
 
 
 def sample_designs(count: int, *, fixed: Params) -> list[ResolvedDesign]:
@@ -149,36 +148,6 @@ def main() -> None:
         save_text(arguments.to, text)
 
 
-KINDS = {
-    "convolutions, backward": ("convolution_backward",),
-    "convolutions, forward": ("conv",),
-    "the lean runtime's own Python": ("_RunBlock",),
-}
-"""Parts of the names of what a profile lists, by what they are called here; the first that is found counts."""
-
-OTHER_KERNELS = "all other kernels: element-wise, pooling, copies"
-
-
-def profile_ours(designs: Sequence[ResolvedDesign], task: Task) -> dict[str, float]:
-    """Returns what shares of the time of training designs are spent in, one thread, the frozen features at hand."""
-    torch.set_num_threads(1)
-    training = TrainingSpec(epochs=1, views=1)
-    shares = dict.fromkeys((*KINDS, OTHER_KERNELS), 0.0)
-    wall = 0.0
-    for resolved in designs:
-        train_design(resolved, task, training)  # its features are in the cache from here on
-        started = time.perf_counter()
-        train_design(resolved, task, training)
-        wall += time.perf_counter() - started
-        with profile(activities=[ProfilerActivity.CPU]) as profiled:
-            train_design(resolved, task, training)
-        for event in profiled.key_averages():
-            kinds = (kind for kind, parts in KINDS.items() if any(part in event.key for part in parts))
-            shares[next(kinds, OTHER_KERNELS)] += event.self_cpu_time_total / 1e6
-    found = {kind: seconds / wall for kind, seconds in shares.items()}
-    return found | {"Python around them": max(0.0, 1 - sum(found.values()))}
-
-
 def compare(options: TaskOptions, arguments: argparse.Namespace, cores: int) -> str:
     """Returns the record as Markdown."""
     task = load_task(options, BackboneSpec())
@@ -217,12 +186,6 @@ def compare(options: TaskOptions, arguments: argparse.Namespace, cores: int) -> 
         f"Accuracy, ours less plain, over {len(paired)} designs and {arguments.seeds} seeds in pairs: {mean:+.2f} ± "
         f"{half:.2f} points (the largest difference {max(map(abs, differences)):.1f}; between seeds the accuracies "
         f"themselves vary by {100 * statistics.stdev(our_accuracies):.1f}).",
-    ]
-    shares = profile_ours(sample_designs(PROFILED_DESIGNS, fixed={}), task)
-    parts = "; ".join(f"{kind} {100 * share:.0f} %" for kind, share in shares.items())
-    lines += [
-        "",
-        f"What is left, of our training of {PROFILED_DESIGNS} designs of the first sample in one thread: {parts}.",
     ]
     return "\n".join(lines) + "\n"
 
