@@ -75,15 +75,15 @@ def export(
     settings = view.settings
     record = choose_record(view, budget_bytes=budget)
     options = TaskOptions(
-        data,
-        proxy_images if proxy_images is not None else settings.data.proxy_images,
-        skip_broken,
-        weights,
-        input_range or settings.all_weights[record.design.backbone].input_range,
-        accelerator,
-        data_root,
-        download,
-        data_cache,
+        data=data,
+        proxy_images=proxy_images if proxy_images is not None else settings.data.proxy_images,
+        skip_broken=skip_broken,
+        weights=weights,
+        input_range=input_range or settings.all_weights[record.design.backbone].input_range,
+        accelerator=accelerator,
+        data_root=data_root,
+        download=download,
+        data_cache_bytes=data_cache,
     )
     with hold_place(to, force=force) as place:
         export_record(view, record, load_task_of(view, record, options), place, onnx=onnx)

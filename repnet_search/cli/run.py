@@ -154,16 +154,16 @@ def run(
     check_backbone_fits(backbones[0], activation_bits=space_spec.activation_bits, limits=device.limits)
     search_space = SearchSpace(space_spec, *backbones)
     options = TaskOptions(
-        data,
-        proxy_images,
-        skip_broken,
-        weights,
-        input_range,
-        accelerator,
-        data_root,
-        download,
-        data_cache,
-        feature_cache,
+        data=data,
+        proxy_images=proxy_images,
+        skip_broken=skip_broken,
+        weights=weights,
+        input_range=input_range,
+        accelerator=accelerator,
+        data_root=data_root,
+        download=download,
+        data_cache_bytes=data_cache,
+        feature_cache_bytes=feature_cache,
     )
     with reading_images(download=download):
         task = load_task(options, *backbones)

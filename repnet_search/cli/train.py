@@ -93,16 +93,16 @@ def train(
     # Before any work: a folder that cannot be written would cost the whole training.
     with hold_place(to, force=force) if to is not None else nullcontext() as place:
         options = TaskOptions(
-            data,
-            proxy_images,
-            skip_broken,
-            weights,
-            input_range,
-            accelerator,
-            data_root,
-            download,
-            data_cache,
-            feature_cache,
+            data=data,
+            proxy_images=proxy_images,
+            skip_broken=skip_broken,
+            weights=weights,
+            input_range=input_range,
+            accelerator=accelerator,
+            data_root=data_root,
+            download=download,
+            data_cache_bytes=data_cache,
+            feature_cache_bytes=feature_cache,
         )
         task = load_task(options, resolved.design.backbone)
         explained = explain_memory(resolved, classes=task.classes, schedule=Schedule(schedule))

@@ -50,7 +50,7 @@ class Task:
         return self.weights[backbone]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
     """Where a task comes from, as the command line has it; None means what is embedded."""
 

@@ -52,6 +52,8 @@ def test_a_search_trains_what_fits_and_nothing_twice(
     assert set(result.view.tested) == {record.design_id for _, record in result.compared}
     front = pareto_front(view.records)
     assert [r.ram_bytes for r in front] == sorted(r.ram_bytes for r in front)
+    for plot in ("optimization_history", "param_importances", "slice", "timeline", "parallel_coordinate", "rank"):
+        assert getattr(optuna.visualization, f"plot_{plot}")(worker.study).data
 
 
 def test_an_over_budget_design_is_pruned_with_its_reason_and_constraint(
