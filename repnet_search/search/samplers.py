@@ -174,13 +174,8 @@ class DesignSampler:
         features = describe_sample(memory.measure(history.choices[known]))
         process = create_process(memory.space, features, history.accuracies[known])
         expected = np.where(np.isfinite(accuracies[known]), process.predict(features)[0], -np.inf)
-        best_expected = float(expected.max())
-        return [
-            process.expected_improvement(describe_sample(memory.measure(item)), best=best_expected)
-            if len(item)
-            else np.empty(0)
-            for item in groups
-        ]
+        samples = [describe_sample(memory.measure(item)) for item in groups]
+        return [process.expected_improvement(item, best=float(expected.max())) for item in samples]
 
 
 def _order(choices: Choices, scores: Floats) -> Choices:
