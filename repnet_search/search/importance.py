@@ -33,7 +33,11 @@ BEST_SHARE = 0.25
 FEWEST_TRAININGS = 20
 """Of fewer the best quarter are less than five, which Optuna advises against."""
 
-SHUFFLES = 100
+MOST_SHUFFLES = 100
+FEWEST_SHUFFLES = 20
+SHUFFLED_TRAININGS = 100_000
+"""In all shuffles together: of thousands of trainings chance alone gives so little that fewer shuffles tell."""
+
 CHANCE_PERCENT = 95
 SAMPLES = 200_000
 """Designs whose memory is looked at where the space is too large to count: a share is then off by 0.2 % or so."""
@@ -46,7 +50,7 @@ class FieldImportance:
     Args:
         field: the parameter's name.
         accuracy: its share of what decides accuracy, all fields together 1; None of too few trainings.
-        by_chance: what of 95 in 100 shuffles of the accuracies the share stays below; None likewise.
+        by_chance: what the share stays below in 95 % of shuffles of the accuracies; None likewise.
         memory: the share of the memory's variance that it explains alone.
     """
 
@@ -117,7 +121,8 @@ def _measure_accuracy(
     study = _create_study(memory, _effective_params(memory, choices))
     found = _rank_fields(study, accuracies)
     random = np.random.default_rng(seed)
-    shuffled = [_rank_fields(study, random.permutation(accuracies).tolist()) for _ in range(SHUFFLES)]
+    shuffles = max(FEWEST_SHUFFLES, min(MOST_SHUFFLES, SHUFFLED_TRAININGS // len(accuracies)))
+    shuffled = [_rank_fields(study, random.permutation(accuracies).tolist()) for _ in range(shuffles)]
     chance = {name: float(np.percentile([item[name] for item in shuffled], CHANCE_PERCENT)) for name in found}
     return {name: (share, chance[name]) for name, share in found.items()}
 
