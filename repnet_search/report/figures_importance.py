@@ -54,5 +54,5 @@ def _add_chance(figure: go.Figure, names: Sequence[str], shares: Sequence[float]
         name="accuracy, by chance at most",
         offsetgroup="accuracy",
         marker={"symbol": "line-ns-open", "size": 14, "color": GREY, "line": {"width": 3}},
-        hovertemplate="%{y}: by chance up to %{x:.1f} % in 95 of 100 shuffles<extra></extra>",
+        hovertemplate="%{y}: by chance up to %{x:.1f} % in 95 % of shuffles<extra></extra>",
     )
