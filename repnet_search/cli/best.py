@@ -168,6 +168,9 @@ def _print_answer(
         f"{describe_accuracy(winner, view.confirmed.get(winner.design_id), metric=metric)}",
         soft_wrap=True,
     )
+    searched = view.settings.available_bytes
+    if limits.ram_bytes > searched:
+        console.print(f"The study searched up to {format_size(searched)} and knows nothing of larger designs.")
     for line in (*memory_bars(winner.terms, budget_bytes=limits.ram_bytes), *lines):
         console.print(line, soft_wrap=True)
     console.print()

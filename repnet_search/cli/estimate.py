@@ -80,6 +80,8 @@ def estimate(
     device = DeviceChoice(budget, board, reserve, flash).create()
     if nearest_file is not None and device is None:
         raise UsageError("--nearest looks for a design under a budget, but got none; give --budget or --board too.")
+    if nearest_file is not None and nearest_file.exists():
+        raise UsageError(f"--nearest writes a new file, but {nearest_file} exists already; name another one.")
     if plot is not None:
         check_plot_path(plot)
     choice = DesignChoice(design, preset, backbone, width_mult, last_conv, resolution, activation_bits)

@@ -50,9 +50,11 @@ def evaluate(
     from repnet_search.data import Split, create_source
     from repnet_search.export.bundle import load_model
     from repnet_search.export.evaluate import evaluate_bundle
+    from repnet_search.export.manifest import refuse_damage
     from repnet_search.spec.training import Metric
 
     torch.set_num_threads(1)
+    refuse_damage(bundle)
     model = load_model(bundle)
     source = create_source(data, skip_broken=skip_broken, root=data_root, download=download, cache_bytes=data_cache)
     splits = (Split.TEST,) if split == "test" else tuple(Split)

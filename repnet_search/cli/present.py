@@ -62,8 +62,10 @@ class RunPresenter:
         self._trained_before = 0
         self._end: str | None = None
 
-    def show_header(self, combinations: int, share: float, error: float) -> None:
-        """Prints what is searched, on what, and how much of it fits."""
+    def show_header(
+        self, combinations: int, share: float, error: float, *, warm_start: Sequence[str] = (), taken_over: int = 0
+    ) -> None:
+        """Prints what is searched, on what, how much of it fits, and how many designs of other studies come first."""
         settings, source = self.settings, self.task.source
         counts = ", ".join(f"{source.count(split)} {split.value}" for split in Split)
         self._space = {"combinations": combinations, "fitting_share": share, "fitting_share_error": error}
@@ -74,7 +76,7 @@ class RunPresenter:
             "data": f"{source.name}: {len(source.classes)} classes; {counts} images",
             "budget": f"{format_size(settings.budget_bytes)} of training memory{reserve} "
             f"(account arena, schedule {settings.schedule.value}, micro-batch 1)",
-            "space": f"{combinations:.3g} combinations of choices; {100 * share:.1f} ± {100 * error:.1f} % of them fit",
+            "space": f"{combinations:.3g} combinations of choices; {_describe_share(share, error)} of them fit",
             "training": f"{format_count(settings.training.epochs, 'epoch')} of "
             f"{format_count(settings.training.views, 'view')} per image, seed {settings.training.seed}, on "
             f"{self.task.device.type} by {format_count(self.workers, 'worker')}",
@@ -88,6 +90,9 @@ class RunPresenter:
             lines["board"] = f"{settings.board}, left of its RAM: {describe_regions(settings.limits.regions)}"
         if settings.flash_bytes is not None:
             lines["flash"] = f"{format_size(settings.flash_bytes)} for frozen weights, code and trained weights"
+        if warm_start:
+            which = format_count(taken_over, "design") if taken_over else "nothing new that fits"
+            lines["start"] = f"{which} of {', '.join(warm_start)}, behind the usual starts"
         validation = source.count(Split.VALIDATION)
         if validation < FEW_VALIDATION_IMAGES:
             lines["note"] = (
@@ -200,8 +205,8 @@ class RunPresenter:
         return (
             f"{looked}{view.trained_count if seen else format_count(view.trained_count, 'design')} trained"
             f"{f', {stopped} of them stopped at a rung' if stopped else ''}, and the last layer alone in "
-            f"{format_count(_count_variants(view.records), 'variant')}; {view.count(Outcome.OVER_BUDGET)} over budget, "
-            f"{view.count(Outcome.REPEATED)} repeated, {view.count(Outcome.FAILED)} failed"
+            f"{format_count(_count_variants(view.records), 'variant')}; {view.count(Outcome.OVER_BUDGET)} pruned as "
+            f"over budget, {view.count(Outcome.REPEATED)} repeated, {view.count(Outcome.FAILED)} failed"
             f"{f', {cut_off} interrupted' if cut_off else ''}; {time.monotonic() - self._started:.0f} s."
         )
 
@@ -256,6 +261,18 @@ class RunPresenter:
 def _count_variants(records: Sequence[TrialRecord]) -> int:
     """Returns in how many variants the last layer alone was trained."""
     return sum(record.outcome is Outcome.TRAINED and record.origin in BASELINES for record in records)
+
+
+def _describe_share(share: float, error: float) -> str:
+    """Returns the share of a space that fits, and its standard error.
+
+    >>> _describe_share(0.4843, 0.0035), _describe_share(0.0004, 0.0001), _describe_share(0.0, 0.0)
+    ('48.4 ± 0.4 %', '0.04 ± 0.01 %', 'fewer than 0.1 %')
+    """
+    if share < 2 * error or share == 0.0:
+        return "fewer than 0.1 %"
+    digits = 1 if share >= 0.01 else 2
+    return f"{100 * share:.{digits}f} ± {100 * error:.{digits}f} %"
 
 
 def _backbones(settings: StudySpec) -> str:

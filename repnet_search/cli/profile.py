@@ -102,16 +102,17 @@ def _print_profile(result: SpaceProfile, *, title: str, schedule: str) -> None:
     fitting = f"{100 * result.fitting_share:.2f} %"
     if not result.exact:
         fitting += f" ± {196 * result.share_error:.2f} (95 %)"
+    found = "" if result.exact else " found"  # by climbing from those drawn
     lines = {
         "combinations": f"{result.combinations:,} of choices, {how}; several may mean the same design",
         "fit": f"{fitting} within {format_size(result.budget_bytes)}{_describe_limits(result)}",
         "smallest": f"{format_size(result.smallest.ram_bytes)}: {_describe(result.smallest)}",
-        "largest": f"{format_size(result.largest.ram_bytes)}: {_describe(result.largest)}",
+        "largest": f"{format_size(result.largest.ram_bytes)}{found}: {_describe(result.largest)}",
     }
     if result.tightest is not None:
         lines["tightest"] = (
-            f"{format_size(result.tightest.ram_bytes)} is the least useful budget, below it there is no connector: "
-            f"{_describe(result.tightest)}"
+            f"{format_size(result.tightest.ram_bytes)} is the least useful budget{found}, below it there is no "
+            f"connector: {_describe(result.tightest)}"
         )
     for name, text in lines.items():
         console.print(f"  {name:<14}{text}", soft_wrap=True)

@@ -55,10 +55,11 @@ def _header(subject: AdaptSubject, adaptation: Adaptation, options: AdaptOptions
         f"so far    {format_percent(adaptation.right_before)} of them were right before they were learnt",
     ]
     if subject.ram_before_bytes is not None:
+        now, before = subject.memory.ram_bytes, subject.ram_before_bytes
+        changed = f"in place of {format_size(before)}" if now != before else "as before"
         lines.append(
             f"head      started anew with {format_count(len(subject.model.labels), 'output')}; the plan was made anew: "
-            f"{format_size(subject.memory.ram_bytes)} of training memory in place of "
-            f"{format_size(subject.ram_before_bytes)}"
+            f"{format_size(now)} of training memory, {changed}"
         )
     return lines
 

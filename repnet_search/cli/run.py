@@ -184,10 +184,10 @@ def run(
     presenter = RunPresenter(name, settings, task, trials=trials, workers=count, as_json=as_json)
     with open_study(name, open_storage(storage, create=True), settings, feasible) as optuna_study:
         add_session(optuna_study, choice.create_session(epochs=epochs, workers=count, warm_start=warm_start))
-        enqueue_winners(optuna_study, feasible, others)
+        taken_over = enqueue_winners(optuna_study, feasible, others)
         reader = RecordReader(optuna_study)
         share = feasible.fitting.measure_share(samples=SHARE_SAMPLES, seed=seed)
-        presenter.show_header(search_space.combinations, *share)
+        presenter.show_header(search_space.combinations, *share, warm_start=warm_start, taken_over=taken_over)
         job = Job(name, storage, settings, options, limits, count=count)
         try:
             with presenter.progress(reader.read()):

@@ -104,8 +104,8 @@ def search_options(command: Command) -> Command:
             "--warm-start",
             multiple=True,
             metavar="NAME",
-            help="Begin with the winners of another study of this storage, as near as this space has them; may be "
-            "given several times.",
+            help="Behind the usual starts try the winners of another study of this storage, as near as this space has "
+            "them; may be given several times.",
         ),
         click.option(
             "--reduction",
@@ -122,8 +122,8 @@ def search_options(command: Command) -> Command:
             default=3,
             show_default=True,
             metavar="K",
-            help="After the search, train the best K designs, the last layer alone and the widest design again from "
-            "fresh seeds, and rank them by their mean; 0 leaves it out.",
+            help="After the search, train the K most promising designs, the search's own best, the last layer alone "
+            "and the widest design again from fresh seeds, and rank them by their mean; 0 leaves it out.",
         ),
         click.option(
             "--confirm-seeds",

@@ -109,10 +109,8 @@ def train(
         memory = explained.estimate
         fit = check_fit(explained, device.limits) if device is not None else None
         if fit is not None and not fit.fits:
-            raise OverBudgetError(
-                f"Design {resolved.short_id} {fit.problem}; largest part of the memory: {memory.peak_place}. "
-                "It was not trained."
-            )
+            largest = f"; largest part of the memory: {memory.peak_place}" if fit.ram_excess_bytes > 0 else ""
+            raise OverBudgetError(f"Design {resolved.short_id} {fit.problem}{largest}. It was not trained.")
         report_features(task, resolutions=[resolved.design.resolution])
         changes = {name: value for name, value in (("epochs", epochs), ("views", views)) if value is not None}
         kind = FeatureType(feature_cache_type)

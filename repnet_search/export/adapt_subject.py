@@ -19,7 +19,7 @@ from repnet_search.errors import DataError, SpecError, suggest
 from repnet_search.export.card import Provenance
 from repnet_search.export.frozen import restore_frozen
 from repnet_search.export.load import FROZEN_FILE, BundleModel, guard, load_model, read_facts
-from repnet_search.export.manifest import list_damage
+from repnet_search.export.manifest import refuse_damage
 from repnet_search.export.plan import create_plan, plan_to_json
 from repnet_search.graph import Schedule, Slopes, TrainingGraph, build_graph
 from repnet_search.memory import Arena, Liveness, MemoryEstimate, compute_liveness, estimate_memory
@@ -91,9 +91,7 @@ def load_subject(folder: Path, source: DataSource, *, new_head: bool = False) ->
         DataError: a class of the images is none of the labels.
         OverBudgetError: the new last layer does not fit the device that the bundle was made for.
     """
-    damage = next(list_damage(folder), None)
-    if damage is not None:
-        raise SpecError(f"The bundle {folder} is not whole: {damage}")
+    refuse_damage(folder)
     model = load_model(folder)
     written = guard(folder, PLAN_FILE, lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
     facts = read_facts(folder)
@@ -136,10 +134,12 @@ def _check_classes(folder: Path, model: BundleModel, source: DataSource, target:
     more = f" (nor are {len(unknown) - 1} more)" if len(unknown) > 1 else ""
     classes = len(model.labels), len(source.classes)
     now, then = (format_size(target.estimate(model, classes=count).ram_bytes) for count in classes)
+    costs = f"{classes[1]} outputs in place of {classes[0]}, {then} of training memory in place of {now}"
+    price = costs if classes[0] != classes[1] else f"{then} of training memory, as now"
     raise DataError(
         f"Every class of the images must be one of the labels of {folder} ({named}), but {unknown[0]!r} is not{more}; "
-        f"rename it, or start the last layer anew with --new-head: {classes[1]} outputs in place of {classes[0]}, "
-        f"{then} of training memory in place of {now}.{suggest(unknown[0], model.labels)}"
+        f"rename it, or start the last layer anew with --new-head ({price})."
+        f"{suggest(unknown[0], model.labels)}"
     )
 
 

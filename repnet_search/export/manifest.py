@@ -76,6 +76,17 @@ def list_damage(folder: Path) -> Iterator[str]:
         yield f"{name} is no file of this bundle; move it away."
 
 
+def refuse_damage(folder: Path) -> None:
+    """Makes sure that a bundle is what was written.
+
+    Raises:
+        SpecError: a file is missing, changed, or none of the bundle's.
+    """
+    damage = next(list_damage(folder), None)
+    if damage is not None:
+        raise SpecError(f"The bundle {folder} is not whole: {damage}")
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

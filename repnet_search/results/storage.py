@@ -38,6 +38,8 @@ def open_storage(storage: str | None, *, create: bool = False, params: bool = Tr
         raise StudyError(f"A storage is a journal file or a URL, but {path} is a folder; use {path / JOURNAL_NAME}.")
     if not path.exists() and not create:
         raise StudyError(f"There is no study storage at {path}; 'repnet-search run' makes one in the current folder.")
+    if storage is not None and not path.parent.is_dir():
+        raise StudyError(f"The storage {path} cannot be made: there is no folder {path.parent}; make it first.")
     _check_journal(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

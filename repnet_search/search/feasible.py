@@ -26,6 +26,9 @@ from repnet_search.units import format_size
 
 WIDEST_DRAWS = 2000
 WIDEST_STARTS = 16
+LEAST_USEFUL_SIDE = 16
+"""Of an image, in pixels: fewer are no advice."""
+
 WIDEST_MARGINS = (0.0, 0.01, 0.03, 0.1, 0.3)
 
 
@@ -59,9 +62,9 @@ class FeasibleSpace:
             self._known[resolved.id] = self.estimate(resolved)
         return Candidate(params, resolved, *self._known[resolved.id])
 
-    def estimate(self, resolved: ResolvedDesign) -> tuple[MemoryEstimate, Fit]:
-        """Returns a design's memory on the study's target, and how it stands to the device."""
-        explained = explain_memory(resolved, classes=self.classes, schedule=self.schedule)
+    def estimate(self, resolved: ResolvedDesign, *, schedule: Schedule | None = None) -> tuple[MemoryEstimate, Fit]:
+        """Returns a design's memory on the study's target, or in another schedule, and how it stands to the device."""
+        explained = explain_memory(resolved, classes=self.classes, schedule=schedule or self.schedule)
         return explained.estimate, check_fit(explained, self.limits)
 
     def fits(self, candidate: Candidate) -> bool:
@@ -145,18 +148,24 @@ class FeasibleSpace:
         raise OverBudgetError(problem + self._way_out(least.resolved))
 
     def _way_out(self, resolved: ResolvedDesign) -> str:
-        """Returns what would make the last layer alone fit: int8 activations, or the largest resolution that does."""
+        """Returns what would make the last layer alone fit: int8, another schedule, both, or fewer pixels."""
         design = resolved.design
-        ways = []
+        changes = {"": resolved}
         if design.activation_bits == 32 and not resolved.table.has_smooth_parts:
-            memory, fit = self.estimate(resolve(design.model_copy(update={"activation_bits": 8})))
-            if fit.fits:
-                ways.append(f"--activation-bits 8 ({format_size(memory.ram_bytes)})")
-        for resolution in range(design.resolution - 8, 7, -8):
-            smaller = resolve(design.model_copy(update={"resolution": resolution}))
-            if self.estimate(smaller)[1].fits:
-                ways.append(f"a resolution of at most {resolution}")
-                break
+            changes["--activation-bits 8"] = resolve(design.model_copy(update={"activation_bits": 8}))
+        ways: list[str] = []
+        for schedule in dict.fromkeys((self.schedule, Schedule.STREAMED)):
+            for bits, changed in changes.items():
+                other = f"--schedule {schedule.value}" if schedule is not self.schedule else ""
+                memory, fit = self.estimate(changed, schedule=schedule)
+                if fit.fits and not (bits and other and ways):  # both only where one is not enough
+                    ways.append(f"{' with '.join(filter(None, (bits, other)))} ({format_size(memory.ram_bytes)})")
+        sides = range(design.resolution - 8, LEAST_USEFUL_SIDE - 1, -8)
+        smaller = (
+            side for side in sides if self.estimate(resolve(design.model_copy(update={"resolution": side})))[1].fits
+        )
+        side = next(smaller, None)
+        ways += [f"a resolution of at most {side}"] if side is not None else []
         return (
             f" Use {', '.join([*ways, 'or a larger budget'])}."
             if ways

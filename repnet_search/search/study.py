@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage
 
 from repnet_search.errors import StudyError
-from repnet_search.results.storage import study_folder
+from repnet_search.results.storage import list_study_names, study_folder
 from repnet_search.results.study import SETTINGS_KEY, read_settings
 from repnet_search.search.cut_off import CutOff, MarkedStudy, settle_cut_off
 from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.lock import hold_study
 from repnet_search.search.propose import enqueue_starts
-from repnet_search.spec.study import StudySpec
+from repnet_search.spec.files import save_text
+from repnet_search.spec.study import SearchSpec, StudySpec
+from repnet_search.spec.training import TrainingSpec
 
 STARTED_KEY = "repnet_starts_queued"
+OWNER_FILE = "study.json"
+"""In a study's folder: the digest of the settings that its weights and best.yaml were made with."""
 
 
 @contextmanager
@@ -29,11 +35,14 @@ def open_study(name: str, storage: BaseStorage, settings: StudySpec, feasible: F
     run is alive on the study; so are those of this run where an error or an interrupt ends it.
 
     Raises:
-        StudyError: a study of this name has other settings, or the storage or the folder cannot be written.
+        StudyError: a study of this name has other settings, here or in another storage with the same folder, or the
+            storage or the folder cannot be written.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = study_folder(name)
     try:
+        if name not in list_study_names(storage):
+            _refuse_foreign_folder(folder, name, settings)
         (folder / "weights").mkdir(parents=True, exist_ok=True)
         optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
         study = MarkedStudy(name, storage)
@@ -41,6 +50,8 @@ def open_study(name: str, storage: BaseStorage, settings: StudySpec, feasible: F
             _refuse_to_mix(study, settings)
         else:
             study.set_user_attr(SETTINGS_KEY, settings.model_dump(mode="json"))
+        _refuse_foreign_folder(folder, name, settings)
+        save_text(folder / OWNER_FILE, json.dumps({"settings": settings.digest}) + "\n")
         with hold_study(folder) as alone:
             settle_cut_off(study, reason=CutOff.RUN_KILLED, alone=alone)
             if not study.user_attrs.get(STARTED_KEY):
@@ -59,6 +70,21 @@ def open_study(name: str, storage: BaseStorage, settings: StudySpec, feasible: F
         ) from error
 
 
+def _refuse_foreign_folder(folder: Path, name: str, settings: StudySpec) -> None:
+    """Refuses a folder whose weights and best.yaml are those of other settings: they would be overwritten."""
+    try:
+        owner = json.loads((folder / OWNER_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except ValueError:
+        owner = None
+    if owner != {"settings": settings.digest}:
+        raise StudyError(
+            f"The folder {folder} holds the trained designs of a study of this name with other settings, which another "
+            "storage keeps; choose another name with --study."
+        )
+
+
 def _settle_own(name: str, storage: BaseStorage, *, interrupted: bool) -> None:
     """Ends the trials of this run, whose workers have ended.
 
@@ -69,10 +95,19 @@ def _settle_own(name: str, storage: BaseStorage, *, interrupted: bool) -> None:
 
 
 def _refuse_to_mix(study: optuna.Study, settings: StudySpec) -> None:
-    different = read_settings(study).differences(settings)
+    known = read_settings(study)
+    different = [_describe_difference(name, known, settings) for name in known.differences(settings)]
     if different:
-        names = " and another ".join(name.removesuffix("_bytes") for name in different)
         raise StudyError(
-            f"The study {study.study_name!r} exists with another {names}; choose another name with --study, or leave "
-            "the name out to get one of its own."
+            f"The study {study.study_name!r} exists with {' and '.join(different)}; choose another name with --study, "
+            "or leave the name out to get one of its own."
         )
+
+
+def _describe_difference(name: str, known: StudySpec, asked: StudySpec) -> str:
+    """Returns a setting that differs; of the training and the search also which of their fields."""
+    one, other = getattr(known, name), getattr(asked, name)
+    fields = type(one).model_fields if isinstance(one, TrainingSpec | SearchSpec) else {}
+    different = [field for field in fields if getattr(one, field) != getattr(other, field)]
+    shown = ", ".join(f"{field} {getattr(one, field)} in place of {getattr(other, field)}" for field in different)
+    return f"another {name.removesuffix('_bytes')}{f' ({shown})' if shown else ''}"

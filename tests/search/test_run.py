@@ -297,3 +297,21 @@ def test_studies_are_listed_and_foreign_ones_left_out(
         load_study("foreign")
     with pytest.raises(StudyError, match=r"no study named 'mien'.* Did you mean 'mine'"):
         load_study("mien")
+
+
+def test_a_folder_belongs_to_the_study_that_filled_it(
+    workplace: Path, settings: StudySpec, feasible: FeasibleSpace
+) -> None:
+    with open_study("mine", open_storage(None, create=True), settings, feasible):
+        pass
+    other = settings.model_copy(update={"budget_bytes": settings.budget_bytes + 4})
+    elsewhere = open_storage("other.log", create=True)
+    refusal = "holds the trained designs of a study of this name with other settings"
+    with pytest.raises(StudyError, match=refusal), open_study("mine", elsewhere, other, feasible):
+        pass
+    assert list_studies(elsewhere) == []
+    with open_study("mine", elsewhere, settings, feasible):  # of the same settings every training is the same
+        pass
+    (workplace / "repnet-studies" / "mine" / "study.json").write_text("{")
+    with pytest.raises(StudyError, match=refusal), open_study("mine", elsewhere, settings, feasible):
+        pass

@@ -137,9 +137,13 @@ def read_labels(folder: Path) -> list[str]:
 
 def print_labels(model: torch.nn.Module, labels: list[str], paths: list[str], *, resolution: int) -> None:
     """Prints the likeliest label of each image and its softmax in percent."""
-    if not paths:
+    if not paths or "--help" in paths:
         sys.exit(f"Usage: python {sys.argv[0]} IMAGE...")
     with torch.inference_mode():
         for path in paths:
-            shares = model(read_image(path, resolution)[None])[0].softmax(0)
+            try:
+                image = read_image(path, resolution)
+            except (OSError, ValueError) as error:
+                sys.exit(f"An image must be a file that Pillow reads, but {path} is not one: {error}")
+            shares = model(image[None])[0].softmax(0)
             print(f"{path}: {labels[int(shares.argmax())]} ({100 * float(shares.max()):.1f} %)")
