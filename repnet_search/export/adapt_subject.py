@@ -138,7 +138,7 @@ def _check_classes(folder: Path, model: BundleModel, source: DataSource, target:
     price = costs if classes[0] != classes[1] else f"{then} of training memory, as now"
     raise DataError(
         f"Every class of the images must be one of the labels of {folder} ({named}), but {unknown[0]!r} is not{more}; "
-        f"rename it, or start the last layer anew with --new-head ({price})."
+        f"rename it, or start the last layer anew with --new-head: {price}."
         f"{suggest(unknown[0], model.labels)}"
     )
 

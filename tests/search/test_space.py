@@ -132,8 +132,14 @@ def test_a_budget_below_the_smallest_says_what_it_needs_and_what_helps() -> None
     assert str(error.value) == (
         "256.0 KiB cannot hold any design of this space: the smallest needs 544.4 KiB (96 px, fp32, last layer alone); "
         "largest part: block 2, conv, forward, 540.0 KiB. Use --activation-bits 8 (139.4 KiB), "
-        "a resolution of at most 64, or a larger budget."
+        "--schedule streamed (220.4 KiB), a resolution of at most 64, or a larger budget."
     )
+
+
+def test_a_budget_that_takes_int8_and_another_schedule_says_so() -> None:
+    feasible = FeasibleSpace(SearchSpace(SpaceSpec(), BackboneSpec()), limits=DeviceLimits(28 * 1024), classes=10)
+    with pytest.raises(OverBudgetError, match=r"Use --activation-bits 8 with --schedule streamed \(\d"):
+        feasible.check_attainable()
 
 
 def test_a_space_that_cannot_be_trained_is_refused() -> None:
