@@ -19,12 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 PAGES = {"front": ("front", 1000), "design": ("design", 1000), "what_if": ("what-if", 1250)}
 """Pictures by name: the page's URL name, and the height in pixels."""
 
 WIDTH = 1280
+COLOURS = 128
+"""More are not to be seen, and a third of the bytes."""
+
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START_SECONDS = 60.0
 QUIET_MS = 3000
@@ -60,7 +64,9 @@ def take(page: Page, address: str, *, study: str, folder: Path) -> None:
         page.goto(f"{address}/?{urlencode({'page': place, 'study': study})}")
         page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
         page.wait_for_timeout(QUIET_MS)
-        page.screenshot(path=folder / f"{name}.png")
+        path = folder / f"{name}.png"
+        page.screenshot(path=path)
+        Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,9 @@ FEWEST_DESIGNS = 20
 
 CANDIDATES = ("default", "half", "third")
 """The settings that may become the default; the others show what an option does."""
+
+LONGER = "validated"
+"""What is taken where none of them is good enough: to train for long, and to judge by the validation images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ def _row(label: str, cpu_seconds: float, ranked: Sequence[Pair], trusted: Sequen
 
 def choose_default(rows: dict[str, Row]) -> str | None:
     """Returns the cheapest setting whose top 3 are near enough to the best, None where there is none."""
-    near = [name for name in CANDIDATES if rows[name].regrets[1].value <= MOST_REGRET + 1e-9]
+    near = [name for name in (*CANDIDATES, LONGER) if rows[name].regrets[1].value <= MOST_REGRET + 1e-9]
     return min(near, key=lambda name: rows[name].cpu_seconds, default=None)
 
 
@@ -132,6 +135,9 @@ def describe_choice(rows: dict[str, Row], *, designs: int) -> str:
         )
     row = rows[chosen]
     share = row.cpu_seconds / rows["default"].cpu_seconds
+    if chosen == LONGER:
+        ceiling = rows["ceiling"].label.split(", in its")[0]
+        row = replace(row, label=f"the {ceiling}")
     begin = "The present setting stays" if chosen == "default" else f"The default is to be {row.label}"
     cost = "" if chosen == "default" else f", in {share:.2f} of the present CPU time"
     return (

@@ -118,6 +118,9 @@ def test_the_cheapest_setting_that_ranks_well_is_chosen() -> None:
     assert choose_default(find_rows(record(40, third=100.0))) == "half"
     assert choose_default(find_rows(record(40, third=100.0, half=100.0))) == "default"
     noisy = find_rows(record(40, third=100.0, half=100.0, default=100.0))
+    assert choose_default(noisy) == "validated"
+    assert "The default is to be the long training, 20 epochs: it is" in describe_choice(noisy, designs=40)
+    noisy["validated"] = noisy["default"]
     assert choose_default(noisy) is None
     assert "The present setting stays, and is not good enough." in describe_choice(noisy, designs=40)
 
