@@ -152,12 +152,13 @@ class RunPresenter:
         with self.console.status(f"Testing on {self.task.source.count(Split.TEST)} images"):
             yield
 
-    def show_interrupted(self, records: Sequence[TrialRecord]) -> None:
-        """Says what is kept and how to go on."""
+    def show_interrupted(self, records: Sequence[TrialRecord], *, confirmed: int) -> None:
+        """Says what is kept and how to go on; `confirmed` are trainings of the confirmation."""
         kept, variants = format_count(count_trained(records), "trained design"), _count_variants(records)
+        runs = f", and {format_count(confirmed, 'training')} of the confirmation" if confirmed else ""
         self.console.print(
             f"\nInterrupted. Kept in study {self.name}: {kept}, and the last layer alone in "
-            f"{format_count(variants, 'variant')}; the same command goes on.",
+            f"{format_count(variants, 'variant')}{runs}; the same command goes on.",
             soft_wrap=True,
         )
 

@@ -129,6 +129,7 @@ def run(
     from repnet_search.cli.present import RunPresenter
     from repnet_search.errors import UsageError
     from repnet_search.memory import check_backbone_fits
+    from repnet_search.results.confirmation import read_runs
     from repnet_search.results.session import add_session
     from repnet_search.results.storage import load_optuna_study, open_storage, study_folder
     from repnet_search.results.study import RecordReader
@@ -207,7 +208,7 @@ def run(
                 result = finish_search(optuna_study, task)
             presenter.show_result(result)
         except KeyboardInterrupt:
-            presenter.show_interrupted(reader.read())
+            presenter.show_interrupted(reader.read(), confirmed=len(read_runs(optuna_study)))
             raise
 
 
