@@ -178,7 +178,8 @@ def describe_measurement(view: StudyView, record: TrialRecord) -> str:
     confirmation = view.confirmed.get(record.design_id)
     if confirmation is not None:
         seeds = len(confirmation.runs)
-        spread = "± is half its 95 % interval" if seeds > 1 else "one seed has no interval"
+        has_interval = confirmation.validation[1] is not None
+        spread = "± is half its 95 % interval" if has_interval else "too few for an interval"
         return f"mean of {format_number(seeds, 'fresh seed')} × {format_number(confirmation.epochs, 'epoch')}, {spread}"
     if record.validation_accuracy is None:
         return "not measured"

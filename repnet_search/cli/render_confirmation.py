@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from repnet_search.report.wording import (
-    INTERVAL_SEEDS,
     describe_connectors,
+    describe_gap,
     describe_recipe,
     format_count,
     format_percent,
     format_runs,
 )
 from repnet_search.results.record import TrialRecord
+from repnet_search.results.statistics import INTERVAL_SEEDS
 from repnet_search.search.finish import SearchResult
 from repnet_search.units import format_size
 
@@ -63,7 +64,7 @@ def conclusions(result: SearchResult) -> Iterator[str]:
         yield "± is half the 95 % interval of the mean over seeds."
     if confirmation.test is not None:
         gap = 100 * (confirmation.validation[0] - confirmation.test[0])
-        yield f"The winner is {abs(gap):.1f} points {'better' if gap >= 0 else 'worse'} on validation than on test."
+        yield describe_gap(gap)
     others = [record for record in result.near if record.design_id != result.winner.design_id]
     if others:
         cheapest = result.near[0]

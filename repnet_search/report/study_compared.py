@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from repnet_search.report.study_answers import find_compared
 from repnet_search.report.study_parts import Items, Paragraph, Part, Section, Table
 from repnet_search.report.wording import (
-    INTERVAL_SEEDS,
     describe_connectors,
+    describe_gap,
     describe_recipe,
     format_count,
     format_percent,
@@ -16,6 +16,7 @@ from repnet_search.report.wording import (
 )
 from repnet_search.results.confirmation import near_best
 from repnet_search.results.record import Origin, TrialRecord
+from repnet_search.results.statistics import INTERVAL_SEEDS
 from repnet_search.results.study import StudyView
 from repnet_search.units import format_size
 
@@ -109,7 +110,7 @@ def _conclusions(view: StudyView, winner: TrialRecord) -> Iterator[str]:
         yield "The winner is the best of this table on validation, so that its mean there is a little too good."
     if confirmation is not None and confirmation.test is not None:
         gap = 100 * (confirmation.validation[0] - confirmation.test[0])
-        yield f"The winner is {abs(gap):.1f} points {'better' if gap >= 0 else 'worse'} on validation than on test."
+        yield describe_gap(gap)
     yield from _describe_near(view, winner)
 
 

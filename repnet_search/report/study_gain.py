@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from repnet_search.report.wording import INTERVAL_SEEDS
 from repnet_search.results.confirmation import Confirmation
 from repnet_search.results.record import TrialRecord
-from repnet_search.results.statistics import mean_and_interval
+from repnet_search.results.statistics import INTERVAL_SEEDS, mean_and_interval
 from repnet_search.results.study import StudyView
 
 

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 
 from repnet_search.backbones import has_last_conv, has_widths
 from repnet_search.results.record import TrialRecord
-from repnet_search.results.statistics import mean_and_interval
+from repnet_search.results.statistics import INTERVAL_SEEDS, mean_and_interval
 from repnet_search.spec.design import BackboneSpec, Design
 from repnet_search.spec.training import Metric
 
 if TYPE_CHECKING:
     from repnet_search.results.confirmation import Confirmation  # optuna, which an estimate needs not
-
-INTERVAL_SEEDS = 3
-"""Of fewer seeds their range is shown."""
 
 _EXCHANGE_SIGNS = {"both": "⇄", "to_backbone": "→", "to_repnet": "←"}
 
@@ -39,6 +36,17 @@ def format_runs(accuracies: Sequence[float]) -> str:
         return f"{100 * statistics.mean(accuracies):.1f} ({low:.1f}–{high:.1f}) %"
     mean, half = mean_and_interval(accuracies)
     return f"{100 * mean:.1f} ± {100 * (half or 0.0):.1f} %"
+
+
+def describe_gap(points: float) -> str:
+    """Returns by how many points the winner is better on the images that chose it, in a sentence.
+
+    >>> describe_gap(1.5), describe_gap(-0.01)
+    ('The winner is 1.5 points better on validation than on test.', 'The winner is as good on validation as on test.')
+    """
+    if abs(points) < 0.05:
+        return "The winner is as good on validation as on test."
+    return f"The winner is {abs(points):.1f} points {'better' if points > 0 else 'worse'} on validation than on test."
 
 
 def format_count(count: int, noun: str) -> str:

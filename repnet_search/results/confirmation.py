@@ -10,7 +10,7 @@ import optuna
 
 from repnet_search.results.front import best_under, trained
 from repnet_search.results.record import TrialRecord
-from repnet_search.results.statistics import mean_and_interval
+from repnet_search.results.statistics import INTERVAL_SEEDS, mean_and_interval
 
 CONFIRMED_KEY = "repnet_confirmed"
 NEAR_BEST = 0.01
@@ -58,13 +58,13 @@ class Confirmation:
 
     @property
     def validation(self) -> tuple[float, float | None]:
-        """The mean accuracy in 0..1 and half its 95 % interval over the seeds (None for one seed)."""
-        return mean_and_interval(self.validation_accuracies)
+        """The mean accuracy in 0..1 and half its 95 % interval over the seeds (None of fewer than `INTERVAL_SEEDS`)."""
+        return _mean_and_interval(self.validation_accuracies)
 
     @property
     def test(self) -> tuple[float, float | None] | None:
         """The same on the test images; None where they were not read for every run."""
-        return mean_and_interval(self.test_accuracies) if self.test_accuracies else None
+        return _mean_and_interval(self.test_accuracies) if self.test_accuracies else None
 
     @property
     def exported_run(self) -> ConfirmedRun:
@@ -138,3 +138,8 @@ def near_best(
         and confirmations[record.design_id].validation[0] >= least
     }
     return sorted(near.values(), key=lambda record: record.ram_bytes)
+
+
+def _mean_and_interval(accuracies: list[float]) -> tuple[float, float | None]:
+    mean, half = mean_and_interval(accuracies)
+    return mean, half if len(accuracies) >= INTERVAL_SEEDS else None

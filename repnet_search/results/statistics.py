@@ -10,6 +10,10 @@ _T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 
 """Student's t at 95 %, two-sided, for 1, 2, … degrees of freedom."""
 
 
+INTERVAL_SEEDS = 3
+"""Of fewer seeds no interval is shown: t of one degree of freedom is 12.7, an interval that says nothing."""
+
+
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
     """Returns the mean and half the width of its 95 % interval (Student's t); None for one value alone."""
     if len(values) < 2:
