@@ -112,15 +112,16 @@ def main() -> None:
         "--to", type=Path, default=Path(__file__).with_suffix(""), help="the record, without its suffix"
     )
     arguments = parser.parse_args()
+    command = f"repnet-search run {' '.join(_options(arguments))} --data DIR --weights {arguments.weights.name}"
     searches = []
     for seed in range(arguments.seeds):
         searches.append(search(arguments, seed))
         print(f"seed {seed}: {searches[-1]['seconds']} s", flush=True)
-    command = f"repnet-search run {' '.join(_options(arguments))} --data DIR --weights {arguments.weights.name}"
-    summary = summarise(searches, command)
-    save_text(arguments.to.with_suffix(".json"), json.dumps(searches, indent=1, ensure_ascii=False) + "\n")
-    save_text(arguments.to.with_suffix(".md"), summary)
-    print(summary)
+        # Written each time: a search takes a quarter of an hour.
+        record = json.dumps(searches, indent=1, ensure_ascii=False) + "\n"
+        save_text(arguments.to.with_suffix(".json"), record)
+        save_text(arguments.to.with_suffix(".md"), summarise(searches, command))
+    print(summarise(searches, command))
 
 
 if __name__ == "__main__":
