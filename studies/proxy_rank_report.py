@@ -11,7 +11,7 @@ from studies.ranking import Estimate, Floats, Pair, estimate_regret, estimate_ta
 from studies.recording import Line
 
 MOST_REGRET = 1.0
-"""Points that the best of a default's top 3 may be behind the best of all."""
+"""Points that the best of a default's top 3 may be behind the best of all, at the upper end of the interval too."""
 
 FEWEST_DESIGNS = 20
 """Of fewer the top 3 are hardly a choice."""
@@ -118,7 +118,7 @@ def _row(label: str, cpu_seconds: float, ranked: Sequence[Pair], trusted: Sequen
 
 def choose_default(rows: dict[str, Row]) -> str | None:
     """Returns the cheapest setting whose top 3 are near enough to the best, None where there is none."""
-    near = [name for name in (*CANDIDATES, LONGER) if rows[name].regrets[1].value <= MOST_REGRET + 1e-9]
+    near = [name for name in (*CANDIDATES, LONGER) if rows[name].regrets[1].high <= MOST_REGRET + 1e-9]
     return min(near, key=lambda name: rows[name].cpu_seconds, default=None)
 
 
@@ -141,7 +141,7 @@ def describe_choice(rows: dict[str, Row], *, designs: int) -> str:
     begin = "The present setting stays" if chosen == "default" else f"The default is to be {row.label}"
     cost = "" if chosen == "default" else f", in {share:.2f} of the present CPU time"
     return (
-        f"{begin}: it is the cheapest whose top-3 regret is at most {MOST_REGRET:g} point "
+        f"{begin}: it is the cheapest whose top-3 regret is at most {MOST_REGRET:g} point in all of its interval "
         f"({row.regrets[1].format('.1f')}; τ {row.tau.value:.2f} of {rows['ceiling'].tau.value:.2f}){cost}."
     )
 
