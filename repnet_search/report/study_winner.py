@@ -45,7 +45,7 @@ def _terms_picture(view: StudyView, winner: TrialRecord) -> Picture:
     ]
     share = f"{100 * winner.ram_bytes / limit:.1f} %"
     rows.append(("training memory", format_size(winner.ram_bytes), share, draw_bar(winner.ram_bytes / limit)))
-    headings = ("term", "bytes", "of the budget", "")
+    headings = ("term", "memory", "of the budget", "")
     create = partial(
         create_terms_figure, {winner.short_id: winner.terms}, limit_bytes=limit, limit_text=limit_text(view)
     )
@@ -138,7 +138,6 @@ def _timeline_picture(view: StudyView, explained: MemoryExplanation, plan: Memor
         ("parameters and their state", format_size(picture.state_bytes)),
         ("most alive, with them", format_size(picture.peak_bytes)),
         ("where", picture.peak_place),
-        ("at operator", picture.operators[picture.peak_op]),
         ("arena as placed", format_size(picture.arena_bytes)),
         ("buffers", format_number(len(picture.blocks))),
     )
