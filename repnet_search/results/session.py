@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import platform
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Annotated
 
 import optuna
 from pydantic import Field
 
-from repnet_search import __version__
 from repnet_search.spec.design import SpecModel
 from repnet_search.spec.files import validate_spec
 
@@ -21,7 +20,8 @@ PACKAGES = ("torch", "torchvision", "optuna", "numpy")
 
 def find_versions() -> dict[str, str]:
     """Returns the versions here of what results depend on, and the kind of machine."""
-    found = {"repnet-search": __version__, "Python": platform.python_version()}
+    own = str(import_module("repnet_search").__version__)  # by name: the package imports everything above this
+    found = {"repnet-search": own, "Python": platform.python_version()}
     found |= {name: metadata.version(name) for name in PACKAGES}
     return found | {"machine": f"{platform.system()} {platform.machine()}"}
 
