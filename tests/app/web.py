@@ -187,8 +187,9 @@ def web(chromium: Browser, app_url: str, request: pytest.FixtureRequest) -> Iter
     context.set_default_timeout(_PATIENCE_MILLISECONDS)
     page = WebPage(context.new_page(), app_url)
     yield page
+    problems = list(page.problems)  # what closing cuts off is none
     context.close()
-    assert page.problems == []
+    assert problems == [], problems
 
 
 def _environment() -> dict[str, str]:
