@@ -14,7 +14,6 @@ from . import tables
 from .navigation import Page, go_to, read_place, selected_record
 from .parts import show_note
 from .storage import FRESH_SECONDS, Reading, find_stamp, read_studies
-from .warm_up import warm_up
 
 _STYLE: Final = """
 <style>
@@ -42,7 +41,6 @@ def show_browser(storage: str | None) -> None:
     page = _show_bar(reading)
     _show_page(page, reading, view, storage=storage)
     st.html(_END)
-    warm_up()
 
 
 def _show_problem(sentence: str) -> None:

@@ -89,8 +89,9 @@ class WebPage:
 
     def wait(self) -> None:
         """Waits until the app has shown all of its page, and notes an exception box."""
-        self.page.wait_for_timeout(150)  # a click's rerun takes a moment to begin
-        self.page.wait_for_function(_IDLE)
+        for _ in range(2):  # a click's rerun takes a moment to begin, longer where the machine does much else
+            self.page.wait_for_timeout(250)
+            self.page.wait_for_function(_IDLE)
         for box in self.page.locator('[data-testid="stException"]').all():
             self.problems.append(f"exception box: {box.inner_text()[:500]}")
 
