@@ -87,7 +87,11 @@ def get_value(values: Values, path: Path) -> Any:
 def change(editor: Editor, path: Path, value: Any) -> None:
     """Changes a value; connectors stay in the order of their blocks."""
     values = copy.deepcopy(editor.values)
-    get_value(values, path[:-1])[path[-1]] = value
+    try:
+        place = get_value(values, path[:-1])
+    except IndexError:  # a field of a connector that has just been taken away reports once more
+        return
+    place[path[-1]] = value
     if path[-1] == "after_block":
         values["connectors"].sort(key=lambda connector: connector["after_block"])
     _replace(editor, values)

@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from app.what_if_device import read_target, study_values
 from app.what_if_results import compare_terms
-from app.what_if_state import find_path
+from app.what_if_state import Editor, change, find_path, to_values
 from repnet_search import (
+    Connector,
     Design,
     RepnetSearchError,
     Schedule,
@@ -241,3 +242,12 @@ def test_a_board_that_is_unknown_here_is_said(open_page: OpenPage, record_study:
         assert not page.exception
         assert any(text.startswith("A board is one of") for text in texts(page))
         assert not any("<b>b" in element.value for element in (*page.markdown, *page.subheader, *page.caption))
+
+
+def test_a_field_of_a_connector_that_is_gone_changes_nothing() -> None:
+    design = Design(connectors=(Connector(after_block=13),))
+    editor = Editor("s", design, design, "it", to_values(design))
+    change(editor, ("connectors", len(design.connectors), "kernel"), 5)
+    assert (editor.values, editor.steps) == (to_values(design), [])
+    change(editor, ("connectors", 0, "kernel"), 5)
+    assert editor.values["connectors"][0]["kernel"] == 5
