@@ -71,9 +71,9 @@ def test_a_changed_field_is_the_changed_designs_memory(page: AppTest) -> None:
     ]
     _set(page, "number_input", "backbone-width_mult", 0.5)
     values = _edited(page).model_dump(mode="json")
-    for kind, name, value, change in changes:
+    for kind, name, value, merged in changes:
         _set(page, kind, name, value)
-        values = _merge(values, change)
+        values = _merge(values, merged)
         wanted = validate_spec(Design, values, source="wanted")
         assert _edited(page) == wanted, name
         assert metrics(page)["Training memory"] == [_ram(wanted)], name
