@@ -115,7 +115,11 @@ def view_study(study: optuna.Study) -> StudyView:
     confirmed = read_confirmations(study)
     tested |= {design_id: item.test[0] for design_id, item in confirmed.items() if item.test is not None}
     records = tuple(RecordReader(study).read())
-    return StudyView(study.study_name, settings, records, tested, confirmed, read_sessions(study))
+    try:
+        sessions = read_sessions(study)
+    except SpecError as error:
+        raise StudyError(f"{error} It may come from another version; start a new study.") from error
+    return StudyView(study.study_name, settings, records, tested, confirmed, sessions)
 
 
 def read_settings(study: optuna.Study) -> StudySpec:

@@ -6,7 +6,6 @@ of them is asked again and again until something fits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -20,7 +19,6 @@ from repnet_search.search.canonical import CanonicalChoices
 from repnet_search.search.evolution import breed
 from repnet_search.search.fitting import FittingDesigns
 from repnet_search.search.parzen import ParzenEstimator
-from repnet_search.search.space import Choice
 from repnet_search.search.surrogate import create_process, describe_sample
 from repnet_search.spec.study import Sampler
 
@@ -103,11 +101,9 @@ class DesignSampler:
             return self._evolve(history, generator, seed, limit_bytes)
         return self._model(history, generator, seed, limit_bytes)
 
-    def draw(
-        self, *, seed: Seed, limit_bytes: int | None = None, fixed: Mapping[str, Choice] | None = None
-    ) -> Suggestion:
-        """Returns uniform draws of what fits, with some values held."""
-        drawn = self.fitting.draw(DRAWN, seed=seed, limit_bytes=limit_bytes, fixed=fixed)
+    def draw(self, *, seed: Seed, limit_bytes: int | None = None) -> Suggestion:
+        """Returns uniform draws of what fits."""
+        drawn = self.fitting.draw(DRAWN, seed=seed, limit_bytes=limit_bytes)
         choices = self.canonical(drawn.sample.choices)
         return Suggestion(choices, choices[:0], drawn.seen, drawn.over)
 

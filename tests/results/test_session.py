@@ -8,9 +8,11 @@ import optuna
 import pytest
 
 from repnet_search import __version__
-from repnet_search.errors import SpecError
+from repnet_search.errors import SpecError, StudyError
 from repnet_search.results.session import SESSION_KEY, Session, add_session, read_sessions
 from repnet_search.results.storage import open_storage
+from repnet_search.results.study import SETTINGS_KEY, list_studies
+from tests.report.made_study import make_settings
 
 
 def make_session(started: str, *, workers: int = 2) -> Session:
@@ -40,3 +42,13 @@ def test_a_damaged_note_of_a_run_is_refused() -> None:
     study.set_user_attr(f"{SESSION_KEY}:now", {"workers": 0})
     with pytest.raises(SpecError, match="study 's'"):
         read_sessions(study)
+
+
+def test_a_damaged_note_of_a_run_leaves_the_other_studies_readable() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(study_name="s", storage=storage)
+    study.set_user_attr(SETTINGS_KEY, make_settings().model_dump(mode="json"))
+    study.set_user_attr(f"{SESSION_KEY}:now", {"workers": 0})
+    told: list[StudyError] = []
+    assert list_studies(storage, on_unreadable=told.append) == []
+    assert "study 's'" in str(told[0])
