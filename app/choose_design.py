@@ -8,8 +8,9 @@ from typing import Final
 import streamlit as st
 
 import repnet_search
-from repnet_search import StudyView, TrialRecord, figures
+from repnet_search import StudyView, TrialRecord
 
+from .kept import list_notable
 from .navigation import MOST_COMPARED, go_to
 from .tables import format_accuracy
 
@@ -47,12 +48,6 @@ def show_comparison_chooser(view: StudyView, chosen: Sequence[TrialRecord]) -> N
         on_change=_take_compared,
         args=({record.number: record.short_id for record in records},),
     )
-
-
-def list_notable(view: StudyView) -> list[TrialRecord]:
-    """Returns the designs worth looking at: the front, what was confirmed, what studies are compared with."""
-    marked = {point.trial for point in figures.list_front_points(view) if point.proxy is not None and point.is_marked}
-    return sorted((record for record in view.records if record.number in marked), key=lambda record: record.ram_bytes)
 
 
 def _list_with(view: StudyView, wanted: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -11,7 +11,8 @@ import repnet_search
 from repnet_search import RepnetSearchError, StudyView, TrialRecord, figures
 
 from . import tables
-from .choose_design import list_notable, show_comparison_chooser
+from .choose_design import show_comparison_chooser
+from .kept import list_notable, list_points
 from .navigation import find_record, read_place
 from .parts import show_csv_button, show_figure, show_note
 
@@ -35,7 +36,7 @@ def _find_compared(view: StudyView) -> list[TrialRecord]:
     if wanted:
         found = [find_record(view, design) for design in wanted]
         return list({record.number: record for record in found if record is not None}.values())
-    points = [point for point in figures.list_front_points(view) if point.proxy is not None]
+    points = [point for point in list_points(view) if point.proxy is not None]
     ranked = sorted(
         (point for point in points if point.is_winner or point.is_recommended or point.role != "searched"),
         key=lambda point: (not point.is_winner, not point.is_recommended, -(point.proxy or 0)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pandas as pd
 import streamlit as st
 
@@ -15,18 +17,26 @@ from .navigation import Page, go_to
 from .parts import show_figure, show_metrics, show_note, show_table
 from .step_view import create_fitting_plan, show_step
 
+PARTS: Final = ("Memory", "What it learned", "Fields and file", "Designs next to it")
+
 
 def show_design(view: StudyView, record: TrialRecord) -> None:
-    """Shows everything about a trial's design."""
+    """Shows everything about a trial's design, part by part: only the open part is drawn, so that it comes at once."""
     _show_summary(view, record)
-    try:
-        _show_memory(view, record)
-    except RepnetSearchError as error:  # a study of another version may hold a design or a board that is unknown here
-        show_note(str(error))
-    show_results(view, record)
-    _show_fields(record)
-    _show_file(record)
-    show_neighbours(view, record)
+    memory, learned, fields, neighbours = st.tabs(PARTS, key="design-part", on_change="rerun")
+    if memory.open:
+        with memory:
+            _show_memory(view, record)
+    if learned.open:
+        with learned:
+            show_results(view, record)
+    if fields.open:
+        with fields:
+            _show_fields(record)
+            _show_file(record)
+    if neighbours.open:
+        with neighbours:
+            show_neighbours(view, record)
 
 
 def _show_summary(view: StudyView, record: TrialRecord) -> None:
@@ -69,6 +79,13 @@ def _comparison(view: StudyView, record: TrialRecord) -> dict[str, object]:
 
 
 def _show_memory(view: StudyView, record: TrialRecord) -> None:
+    try:
+        _show_step(view, record)
+    except RepnetSearchError as error:  # a study of another version may hold a design or a board that is unknown here
+        show_note(str(error))
+
+
+def _show_step(view: StudyView, record: TrialRecord) -> None:
     settings, limit = view.settings, view.settings.available_bytes
     explained = repnet_search.explain_memory(
         repnet_search.resolve(record.design), classes=settings.data.classes, schedule=settings.schedule
@@ -127,7 +144,7 @@ def _show_fields(record: TrialRecord) -> None:
     st.subheader("What it is")
     left, right = st.columns([2, 3], gap="large")
     with left:
-        show_table(tables.recipe_table(record))
+        show_table(tables.recipe_table(record), height="content")
     with right:
         if record.design.connectors:
             show_table(tables.connectors_table(record.design))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
 
-from repnet_search import Outcome, RepnetSearchError, StudyView, TrialEvaluation, TrialRecord, evaluate_trial, figures
+import repnet_search
+from repnet_search import Outcome, RepnetSearchError, StudyView, TrialRecord, figures
 
 from . import tables
 from .parts import show_figure, show_note
+
+if TYPE_CHECKING:
+    from repnet_search import TrialEvaluation
 
 _VALIDATION, _TEST = "validation images", "test images"
 
@@ -18,6 +23,7 @@ _VALIDATION, _TEST = "validation images", "test images"
 def show_results(view: StudyView, record: TrialRecord) -> None:
     """Shows what was measured of a design; one that was not trained has nothing to show."""
     if record.outcome is not Outcome.TRAINED:
+        show_note(f"Nothing: it was not trained to its end ({record.outcome.value}).")
         return
     left, right = st.columns(2, gap="large")
     with left:
@@ -92,7 +98,8 @@ def _show_classes(view: StudyView, record: TrialRecord) -> None:
     },
 )
 def _evaluate(view: StudyView, record: TrialRecord, *, test: bool) -> TrialEvaluation:
-    return evaluate_trial(view, record, test=test)
+    """Returns the evaluation; torch is imported here, so that a page which does not measure opens at once."""
+    return repnet_search.evaluate_trial(view, record, test=test)
 
 
 def _show_evaluation(view: StudyView, record: TrialRecord, result: TrialEvaluation) -> None:

@@ -14,6 +14,7 @@ from repnet_search import Outcome, StudyView, TrialRecord, figures
 
 from . import tables
 from .budget_answer import answer_budget
+from .kept import list_points
 from .navigation import MOST_COMPARED, Page, go_to, read_place, selected_record
 from .parts import show_figure, show_metrics, show_note, show_table
 
@@ -27,7 +28,7 @@ _MIB: Final = 1024 * _KIB
 def show_front(view: StudyView) -> None:
     """Shows the study's numbers, the front, the best under a budget, and the selected design."""
     _show_study(view)
-    points = figures.list_front_points(view)
+    points = list_points(view)
     if not any(point.proxy is not None for point in points):
         show_note("No design has been trained yet.")
         return

@@ -11,9 +11,17 @@ import streamlit as st
 from repnet_search import RepnetSearchError, StudyView
 
 from . import tables
+from .choose_design import show_chooser
+from .compare_page import show_compare
+from .design_page import show_design
+from .front_page import show_front
 from .navigation import Page, go_to, read_place, selected_record
 from .parts import show_note
 from .storage import FRESH_SECONDS, Reading, find_stamp, read_studies
+from .studies_page import show_studies
+from .trials_page import show_trials
+from .what_if_page import show_what_if
+from .what_matters_page import show_what_matters
 
 _STYLE: Final = """
 <style>
@@ -109,8 +117,6 @@ def _take_page() -> None:
 
 def _show_page(page: Page, reading: Reading, view: StudyView, *, storage: str | None) -> None:
     if page is Page.STUDIES:
-        from .studies_page import show_studies
-
         show_studies(reading)
     elif not view.records:
         show_note(_EMPTY)
@@ -119,36 +125,20 @@ def _show_page(page: Page, reading: Reading, view: StudyView, *, storage: str | 
 
 
 def _find_page(page: Page, *, storage: str | None) -> Callable[[StudyView], None]:
-    """Returns what shows a page; each is imported when it is first opened, so that the first one opens soon."""
-    if page is Page.FRONT:
-        from .front_page import show_front
-
-        return show_front
-    if page is Page.COMPARE:
-        from .compare_page import show_compare
-
-        return show_compare
-    if page is Page.WHAT_MATTERS:
-        from .what_matters_page import show_what_matters
-
-        return partial(show_what_matters, storage=storage)
-    if page is Page.TRIALS:
-        from .trials_page import show_trials
-
-        return show_trials
-    return partial(_show_design_page, page)
+    """Returns what shows a page of a study."""
+    pages: dict[Page, Callable[[StudyView], None]] = {
+        Page.FRONT: show_front,
+        Page.COMPARE: show_compare,
+        Page.WHAT_MATTERS: partial(show_what_matters, storage=storage),
+        Page.TRIALS: show_trials,
+    }
+    return pages.get(page, partial(_show_design_page, page))
 
 
 def _show_design_page(page: Page, view: StudyView) -> None:
     """Shows one design, or an editor that begins with it."""
-    from .choose_design import show_chooser
-
     record = show_chooser(view, selected_record(view) or view.records[0])
     if page is Page.DESIGN:
-        from .design_page import show_design
-
         show_design(view, record)
     else:
-        from .what_if_page import show_what_if
-
         show_what_if(view, record.design)

@@ -112,7 +112,9 @@ def _mark_clicked(chart: str, place_key: str) -> Any:
 
 
 def _show_buffers(picture: figures.MemoryPicture, plan: MemoryPlan | None, *, name: str) -> None:
-    with st.expander("Every buffer: where it lies and when it is alive"):
-        frame = pd.DataFrame(figures.buffer_rows(picture, plan=plan))
-        st.dataframe(frame, hide_index=True, height=280, key=f"buffers-{name}")
-        show_csv_button(frame, file_name=f"buffers-{name}.csv")
+    label = "Every buffer: where it lies and when it is alive"
+    with st.expander(label, key=f"every-buffer-{name}", on_change="rerun") as shown:
+        if shown.open:
+            frame = pd.DataFrame(figures.buffer_rows(picture, plan=plan))
+            st.dataframe(frame, hide_index=True, height=280, key=f"buffers-{name}")
+            show_csv_button(frame, file_name=f"buffers-{name}.csv")

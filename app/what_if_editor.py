@@ -10,7 +10,7 @@ import streamlit as st
 import repnet_search
 from repnet_search import Design, RepnetSearchError, StudyView
 
-from .choose_design import list_notable
+from .kept import list_notable
 from .parts import show_note
 from .tables import format_accuracy
 from .what_if_device import show_problem
@@ -18,7 +18,6 @@ from .what_if_fields import INPUT_FIELDS, RECIPE_FIELDS, show_connector, show_fi
 from .what_if_state import Editor, Problem, add_connector, remove_connector, start_from, undo, use_design
 
 _START: Final = "what-if-start"
-_STARTS: Final = "what-if-starts"
 _LAST_LAYER, _PAPER = "last layer alone", "paper preset"
 
 
@@ -37,7 +36,7 @@ def show_editor(view: StudyView, editor: Editor, problem: Problem | None) -> Non
 
 
 def _show_start(view: StudyView, editor: Editor) -> None:
-    starts = _starts_of(view, editor.given)
+    starts = list_starts(view, editor.given)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.session_state[_START] = None
         st.selectbox(
@@ -54,17 +53,6 @@ def _show_start(view: StudyView, editor: Editor) -> None:
         steps = len(editor.steps)
         st.button(f"Undo ({steps})" if steps else "Undo", disabled=not steps, on_click=undo, args=(editor,), key="undo")
         st.button("Back to the start", on_click=use_design, args=(editor, editor.start), key="to-start")
-
-
-def _starts_of(view: StudyView, given: Design) -> dict[str, Design]:
-    """Returns `list_starts`, kept until the study has grown: of ten thousand trials it would slow every change."""
-    key = (view.name, len(view.records), len(view.confirmed), given)
-    kept = st.session_state.get(_STARTS)
-    if kept is None or kept[0] != key:
-        kept = (key, list_starts(view, given))
-        st.session_state[_STARTS] = kept
-    starts: dict[str, Design] = kept[1]
-    return starts
 
 
 def list_starts(view: StudyView, given: Design) -> dict[str, Design]:

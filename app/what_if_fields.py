@@ -14,6 +14,8 @@ from .what_if_device import show_problem
 from .what_if_state import Editor, Path, Problem, change, get_value
 
 _WIDTH: Final = 148
+_POPOVER: Final = 380
+"""Of a module's own fields: three in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def show_module_fields(editor: Editor, problem: Problem | None) -> None:
 
 
 def show_connector(editor: Editor, index: int, blocks: dict[int, str], problem: Problem | None) -> None:
-    """Shows a connector's fields; an empty one is what `module` says.
+    """Shows a connector's fields, those of its own module behind a button; an empty one is what `module` says.
 
     Args:
         editor: the design under edit.
@@ -93,10 +95,20 @@ def show_connector(editor: Editor, index: int, blocks: dict[int, str], problem: 
         after = Field("After block", tuple(own))
         _show_field(editor, (*path, "after_block"), after, inherited=None, labels=own, width=190)
         _show_field(editor, (*path, "exchange"), Field("Exchange", tuple(Exchange)), inherited=None)
-        for name, item in _MODULE_FIELDS.items():
-            _show_field(editor, (*path, name), item, inherited=editor.values["module"][name], width=112)
+        with st.popover(_describe_module(editor, path), key=f"{key_of(path)}-module"):
+            st.caption("What it does unlike the other modules; an empty field is as in theirs.")
+            with st.container(horizontal=True, gap="small", vertical_alignment="bottom", width=_POPOVER):
+                for name, item in _MODULE_FIELDS.items():
+                    _show_field(editor, (*path, name), item, inherited=editor.values["module"][name], width=112)
     if problem is not None and problem.path[:2] == path:
         show_problem(problem.sentence)
+
+
+def _describe_module(editor: Editor, path: Path) -> str:
+    """Returns the fields in which a connector's module differs from the others, in words."""
+    values = {item.label: get_value(editor.values, (*path, name)) for name, item in _MODULE_FIELDS.items()}
+    own = [f"{label.lower()} {_text(value)}" for label, value in values.items() if value is not None]
+    return f"Module: {', '.join(own)}" if own else "Module: as all"
 
 
 def key_of(path: Path) -> str:

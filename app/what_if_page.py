@@ -130,9 +130,10 @@ def _show_file(view: StudyView, design: Design, target: Target) -> None:
     st.download_button(
         "Download YAML", text, file_name=name, mime="application/yaml", on_click="ignore", key="what-if-yaml"
     )
-    st.code(train_command(view, name, target), language="bash", wrap_lines=True)
-    with st.expander("The file"):
-        st.code(text, language="yaml", wrap_lines=True)
+    with st.expander("The command, and the file", key="what-if-train", on_change="rerun") as shown:
+        if shown.open:
+            st.code(train_command(view, name, target), language="bash", wrap_lines=True)
+            st.code(text, language="yaml", wrap_lines=True)
 
 
 def train_command(view: StudyView, file_name: str, target: Target) -> str:

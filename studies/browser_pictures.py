@@ -9,18 +9,13 @@ studies/pictures/front.png, design.png and what_if.png.
 from __future__ import annotations
 
 import argparse
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+
+from studies.chromium import DRAWN, find_chromium, list_flags, run_dashboard
 
 PAGES = {"front": ("front", 1000), "design": ("design", 1000), "what_if": ("what-if", 1250)}
 """Pictures by name: the page's URL name, and the height in pixels."""
@@ -29,32 +24,8 @@ WIDTH = 1280
 COLOURS = 128
 """More are not to be seen, and a third of the bytes."""
 
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-START_SECONDS = 60.0
-QUIET_MS = 3000
-"""For the plots to be drawn once the page's script has ended."""
-
-
-@contextmanager
-def run_dashboard(storage: str | None) -> Iterator[str]:
-    """Yields the address of a dashboard that runs meanwhile."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    options = ["--port", str(port), *(["--storage", storage] if storage is not None else [])]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "repnet_search", "dashboard", *options], stdout=subprocess.DEVNULL
-    )
-    try:
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+QUIET_MS = 1000
+"""For what moves when a page has come."""
 
 
 def take(page: Page, address: str, *, study: str, folder: Path) -> None:
@@ -62,7 +33,7 @@ def take(page: Page, address: str, *, study: str, folder: Path) -> None:
     for name, (place, height) in PAGES.items():
         page.set_viewport_size({"width": WIDTH, "height": height})
         page.goto(f"{address}/?{urlencode({'page': place, 'study': study})}")
-        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
+        page.wait_for_function(DRAWN, timeout=60_000)
         page.wait_for_timeout(QUIET_MS)
         path = folder / f"{name}.png"
         page.screenshot(path=path)
@@ -75,9 +46,9 @@ def main() -> None:
     parser.add_argument("--study", required=True)
     parser.add_argument("--storage")
     arguments = parser.parse_args()
-    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    with run_dashboard(arguments.storage) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    options = ["--storage", arguments.storage] if arguments.storage is not None else []
+    with run_dashboard(*options) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list_flags())
         take(browser.new_page(), address, study=arguments.study, folder=Path(__file__).parent / "pictures")
         browser.close()
 

@@ -35,10 +35,7 @@ def dashboard(*, storage: str | None, port: int) -> None:
         "theme.dark.primaryColor": "#56B4E9",
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    os.execv(
-        sys.executable,
-        [sys.executable, "-m", "streamlit", "run", str(page), *flags, "--", *([storage] if storage else [])],
-    )
+    os.execv(sys.executable, [sys.executable, str(page), *flags, *(["--", storage] if storage else [])])
 
 
 def _is_free(port: int) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from app.design_neighbours import find_better, find_cheaper
+from app.design_page import PARTS
 from repnet_search import Design, StudyView, design_to_yaml, estimate_memory, format_size, resolve
 from repnet_search.spec.design import Connector
 from tests.app.conftest import (
@@ -24,9 +25,14 @@ from tests.app.conftest import (
     traces,
 )
 
+_MEMORY, _LEARNED, _FIELDS, _NEIGHBOURS = PARTS
 
-def _open(open_page: OpenPage, storage: str, number: int) -> AppTest:
+
+def _open(open_page: OpenPage, storage: str, number: int, *, part: str = _MEMORY) -> AppTest:
     page = open_page(storage, page="design", study="first", design=str(number))
+    if part != _MEMORY:
+        page.session_state["design-part"] = part
+        page.run()
     assert not page.exception
     return page
 
@@ -59,11 +65,18 @@ def test_a_marked_place_is_marked_in_both_pictures(open_page: OpenPage, record_s
 
 
 def test_the_file_is_shown_whole(open_page: OpenPage, record_study: RecordStudy) -> None:
-    page = _open(open_page, record_study(), 3)
+    page = _open(open_page, record_study(), 3, part=_FIELDS)
     assert page.code[0].value == design_to_yaml(RECORDS[3].design).rstrip("\n")
-    labels = [button.proto.label for button in page.get("download_button")]
-    assert "Download YAML" in labels
-    assert labels.count("Download CSV") == len(page.get("plotly_chart")) + 1  # and that of every buffer
+    assert "Download YAML" in _downloads(page)
+    assert not page.get("plotly_chart")  # the other parts are not drawn meanwhile
+
+
+def test_every_picture_and_the_buffers_have_their_data(open_page: OpenPage, record_study: RecordStudy) -> None:
+    page = _open(open_page, record_study(), 3)
+    assert _downloads(page).count("Download CSV") == len(page.get("plotly_chart")) == 3
+    page.session_state["every-buffer-" + RECORDS[3].short_id] = True
+    page.run()
+    assert _downloads(page).count("Download CSV") == 4
 
 
 def test_the_flash_and_the_regions_of_a_board_are_shown(open_page: OpenPage, record_study: RecordStudy) -> None:
@@ -82,14 +95,16 @@ def test_a_design_over_its_budget_has_its_reason_and_its_pictures(
 ) -> None:
     page = _open(open_page, record_study(), 4)
     assert any("over budget. 44.0 KiB over the budget" in text for text in texts(page))
-    assert "Accuracy per class" not in everything(page)
     assert len(page.get("plotly_chart")) == 3
+    page = _open(open_page, record_study("again"), 4, part=_LEARNED)
+    assert "Accuracy per class" not in everything(page)
+    assert "Nothing: it was not trained to its end (over budget)." in texts(page)
 
 
 def test_saturation_is_there_where_the_backbone_is_int8(open_page: OpenPage, record_study: RecordStudy) -> None:
     design = Design(activation_bits=8, connectors=(Connector(after_block=13), Connector(after_block=16)))
     record = replace(make_record(0, ram_kib=90, accuracy=0.7), recorded=design, saturation=((13, 0.02), (16, 0.0)))
-    page = _open(open_page, record_study(records=[record]), 0)
+    page = _open(open_page, record_study(records=[record]), 0, part=_LEARNED)
     assert "Saturation per connector" in everything(page)
     bars: dict[str, Any] = next(
         trace
@@ -101,7 +116,7 @@ def test_saturation_is_there_where_the_backbone_is_int8(open_page: OpenPage, rec
 
 
 def test_weights_that_are_not_there_are_said_with_the_command(open_page: OpenPage, record_study: RecordStudy) -> None:
-    page = _open(open_page, record_study(), 2)
+    page = _open(open_page, record_study(), 2, part=_LEARNED)
     page.button(key="measure-2").click().run()
     assert not page.exception
     said = next(text for text in texts(page) if "To get it" in text)
@@ -114,7 +129,11 @@ def test_neighbours_are_cheaper_or_better_and_lead_there(open_page: OpenPage, re
     assert [record.number for record in find_cheaper(view, RECORDS[1])] == [2, 3, 0]
     assert [record.number for record in find_better(view, RECORDS[3])] == [2]
     assert [record.number for record in find_better(view, RECORDS[4])] == [0, 3, 2]
-    page = _open(open_page, record_study(), 3)
+    page = _open(open_page, record_study(), 3, part=_NEIGHBOURS)
     page.button(key="better-2").click().run()
     assert not page.exception
     assert any(text.startswith("Trial 2, paper preset") for text in texts(page))
+
+
+def _downloads(page: AppTest) -> list[str]:
+    return [button.proto.label for button in page.get("download_button")]

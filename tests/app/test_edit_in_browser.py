@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.design_page import PARTS
 from repnet_search import load_design, load_study
 from repnet_search.errors import StudyError
 from repnet_search.export.trial import evaluate_trial
@@ -25,7 +26,7 @@ _ROW = """
 
 def test_pointing_at_a_block_marks_it_and_a_click_marks_its_operators(web: WebPage) -> None:
     web.open(page="design")
-    web.page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 4")
+    web.page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 3")
     x, y = web.page.evaluate(_ROW, [4, 0])
     web.page.mouse.move(x, y)
     web.page.mouse.move(x + 1, y + 1)
@@ -42,6 +43,7 @@ def test_pointing_at_a_block_marks_it_and_a_click_marks_its_operators(web: WebPa
 
 def test_classes_are_measured_on_demand(web: WebPage) -> None:
     web.open(page="design")
+    web.turn_part("What it learned")
     web.click("Measure")
     web.page.get_by_text("Measured now on the 400 validation images of digits").wait_for()
     assert "taken for" not in web.text()  # the data of the matrix is in its CSV
@@ -62,9 +64,23 @@ def test_an_edited_design_is_downloaded_as_a_file_that_loads(web: WebPage, tmp_p
     download.value.save_as(path)
     design = load_design(path)
     assert design.resolution == 56
-    assert f"repnet-search train {path.name} --budget 100KB" in web.text()
+    web.page.get_by_text("The command, and the file").click()
+    web.page.get_by_text(f"repnet-search train {path.name} --budget 100KB").wait_for()
     web.click("Back to the start")
     web.page.get_by_text("Undo (3)").wait_for()
+
+
+def test_the_own_module_of_a_connector_is_edited_behind_its_button(web: WebPage) -> None:
+    web.open(page="what-if")
+    web.click("Add a connector")
+    web.click("Module: as all")
+    field = web.page.locator('[data-testid="stPopoverBody"]').get_by_role("spinbutton", name="Depth")
+    field.fill("2")
+    field.press("Enter")
+    web.wait()
+    web.page.get_by_role("button", name="Module: depth 2").wait_for()
+    assert field.input_value() == "2"  # it stays open
+    web.shot("what-if-module")
 
 
 def test_a_wrong_value_is_one_sentence(web: WebPage) -> None:
@@ -85,11 +101,19 @@ def test_a_wrong_value_is_one_sentence(web: WebPage) -> None:
 )
 def test_both_pages_are_shown_whole(web: WebPage, request: pytest.FixtureRequest) -> None:
     web.page.set_default_timeout(60_000)  # a picture of thousands of lines takes long on a busy machine
-    for name in ("design", "what-if"):
+    window = request.node.callspec.id
+    for name in ("what-if", "design"):
         web.open(page=name)
-        web.shot(f"{name}-{request.node.callspec.id}")
-        overhang = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert web.page.evaluate(overhang) <= 0, name
+        _take_whole(web, f"{name}-{window}")
+    for part in PARTS[1:]:
+        web.turn_part(part)
+        _take_whole(web, f"design-{part.split()[-1]}-{window}")
+
+
+def _take_whole(web: WebPage, name: str) -> None:
+    web.shot(name)
+    overhang = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert web.page.evaluate(overhang) <= 0, name
 
 
 def test_the_kept_weights_give_what_the_search_measured(tiny_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,8 @@ KIB = 1024
 @pytest.fixture
 def page(open_page: OpenPage, record_study: RecordStudy) -> AppTest:
     shown = open_page(record_study(), page="what-if", study="first", design="2")
+    shown.session_state["what-if-train"] = True  # the file is shown
+    shown.run()
     assert not shown.exception
     return shown
 
@@ -210,7 +212,7 @@ def test_an_edit_outlives_a_visit_to_another_page(page: AppTest) -> None:
     page.run()
     page.query_params["page"] = "what-if"
     page.run()
-    assert _edited(page).resolution == 64
+    assert page.number_input(key="what-if-resolution").value == 64
 
 
 def test_terms_are_compared_by_their_names() -> None:

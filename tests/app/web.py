@@ -7,12 +7,8 @@ Screenshots go to build/screenshots, a folder that the test run names at its end
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
+
+from studies.chromium import DRAWN, find_chromium, list_flags, run_dashboard
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
@@ -32,22 +30,6 @@ _RUN = (
     *("--views", "1", "--confirm", "2", "--confirm-seeds", "2", "--confirm-epochs", "1", "--workers", "1"),
     *("--feature-cache", "0", "--data-cache", "0", "--study", STUDY),
 )
-_CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_ARGUMENTS = (
-    *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
-_IDLE = """
-() => {
-  const drawn = (element, part) => !element.checkVisibility() || element.querySelector(part);
-  return document.querySelector('[data-testid="stApp"]')?.getAttribute("data-test-script-state") === "notRunning"
-      && document.querySelector(".page-end") !== null
-      && ![...document.querySelectorAll('[data-stale="true"], [data-testid="stSkeleton"]')]
-        .some(e => e.checkVisibility())
-      && [...document.querySelectorAll('[data-testid="stDataFrame"]')].every(e => drawn(e, "canvas"))
-      && [...document.querySelectorAll('[data-testid="stPlotlyChart"]')].every(e => drawn(e, ".main-svg"));
-}
-"""
 _PATIENCE_MILLISECONDS = 60_000
 """Of a machine that does much else."""
 _POINT = """
@@ -91,7 +73,7 @@ class WebPage:
         """Waits until the app has shown all of its page, and notes an exception box."""
         for _ in range(2):  # a click's rerun takes a moment to begin, longer where the machine does much else
             self.page.wait_for_timeout(250)
-            self.page.wait_for_function(_IDLE)
+            self.page.wait_for_function(DRAWN)
         for box in self.page.locator('[data-testid="stException"]').all():
             self.problems.append(f"exception box: {box.inner_text()[:500]}")
 
@@ -103,6 +85,11 @@ class WebPage:
     def turn_to(self, label: str) -> None:
         """Clicks a page's name in the bar."""
         self.page.locator('[data-testid="stButtonGroup"]').first.get_by_text(label, exact=True).click()
+        self.wait()
+
+    def turn_part(self, name: str) -> None:
+        """Clicks a part's name of the open page."""
+        self.page.get_by_role("tab", name=name).click()
         self.wait()
 
     def click_point(self, trace: str, index: int = 0) -> int:
@@ -152,29 +139,20 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def app_url(tiny_study: Path) -> Iterator[str]:
     """Yields the address of the app over the small study, as `repnet-search dashboard` starts it."""
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "repnet_search", "dashboard", "--port", str(port)]
-    with (tiny_study / "dashboard.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=tiny_study, env=_environment(), stdout=log, stderr=log)
-    try:
-        _wait_for(url, process, log=tiny_study / "dashboard.log")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    log = tiny_study / "dashboard.log"
+    with run_dashboard(folder=tiny_study, environment=_environment(), log=log) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Yields a Chromium; skips where there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    path = next((found for name in _CHROMIUMS if (found := shutil.which(name))), None)
+    path = find_chromium()
     with api.sync_playwright() as playwright:
         if path is None and not Path(playwright.chromium.executable_path).exists():
             pytest.skip("no Chromium found: apt-get install chromium, or playwright install chromium")
-        arguments = [*_ARGUMENTS, *(["--no-sandbox"] if _is_root() else [])]
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = playwright.chromium.launch(executable_path=path, args=list_flags())
         yield browser
         browser.close()
 
@@ -196,25 +174,3 @@ def web(chromium: Browser, app_url: str, request: pytest.FixtureRequest) -> Iter
 def _environment() -> dict[str, str]:
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-
-
-def _is_root() -> bool:
-    return hasattr(os, "geteuid") and os.geteuid() == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes], *, log: Path) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"the app did not start: {log.read_text()}")

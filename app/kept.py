@@ -1,0 +1,38 @@
+"""What is worked out of a study once, not at every click: kept in the session while the same reading is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import streamlit as st
+
+from repnet_search import StudyView, TrialRecord, figures
+
+_T = TypeVar("_T")
+
+
+def list_points(view: StudyView) -> tuple[figures.FrontPoint, ...]:
+    """Returns the points of the front's plot, one per trial."""
+    return _keep(view, "points", lambda: figures.list_front_points(view))
+
+
+def list_notable(view: StudyView) -> list[TrialRecord]:
+    """Returns the designs worth looking at: the front, what was confirmed, what studies are compared with."""
+    return _keep(view, "notable", lambda: _list_notable(view))
+
+
+def _list_notable(view: StudyView) -> list[TrialRecord]:
+    marked = {point.trial for point in list_points(view) if point.proxy is not None and point.is_marked}
+    return sorted((record for record in view.records if record.number in marked), key=lambda record: record.ram_bytes)
+
+
+def _keep(view: StudyView, name: str, create: Callable[[], _T]) -> _T:
+    """Returns what `create` gave for this view, which is another object as soon as the study has been read again."""
+    key = f"kept-{name}"
+    kept = st.session_state.get(key)
+    if kept is None or kept[0] is not view:
+        kept = (view, create())
+        st.session_state[key] = kept
+    found: _T = kept[1]
+    return found

@@ -1,0 +1,26 @@
+"""The process that serves the browser: it reads what the first page shows before there is an address to open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from streamlit.web.cli import main as run_streamlit
+
+from repnet_search import RepnetSearchError
+
+from .storage import read_studies
+
+
+def serve(script: str, arguments: Sequence[str]) -> None:
+    """Serves the browser until it is stopped.
+
+    Args:
+        script: the file that Streamlit runs for every view.
+        arguments: Streamlit's options and, behind `--`, the storage (none: the journal in ./repnet-studies).
+    """
+    given = list(arguments)
+    name = given[given.index("--") + 1] if "--" in given else None
+    with suppress(RepnetSearchError):  # the page says it
+        read_studies(name)
+    run_streamlit(["run", script, *given], prog_name="streamlit")

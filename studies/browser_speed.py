@@ -1,0 +1,134 @@
+"""How fast the study browser is over ten thousand trials, in a Chromium that has never seen it.
+
+python -m studies.browser_speed [--trials 10000] [--repeats 5]     writes browser_speed.md beside this file
+
+Each repeat starts the dashboard and a Chromium anew. A time runs from the click (of the first page: from the address)
+until the app's script has ended and all that it sent is drawn; the first click on a page also loads what draws it. The
+study is made up, see many_trials. Needs a Chromium and playwright (the extra `test`) and an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from playwright.sync_api import Page, sync_playwright
+
+from repnet_search.spec.files import save_text
+from studies.chromium import DRAWN, find_chromium, list_flags, run_dashboard
+from studies.many_trials import STUDY, save_study
+
+WATCH = """
+() => {
+  window.hasBegun = false;
+  const app = document.querySelector('[data-testid="stApp"]');
+  new MutationObserver(() => { window.hasBegun ||= app.getAttribute("data-test-script-state") === "running"; })
+    .observe(app, { attributes: true });
+}
+"""
+"""Notes that the app's script has begun to run: before that, nothing that a click does is to be seen."""
+PATIENCE_MS = 90_000
+WIDTH, HEIGHT = 1280, 1000
+TURNS = ("Design", "Front", "What if", "Compare", "Trials", "Design", "What if", "Front")
+"""Pages by their names in the bar, in the order in which they are opened after the front."""
+
+Times = dict[str, float]
+
+
+def time_session(address: str, *, chromium: str | None) -> Times:
+    """Returns the seconds of the first page, of each turn, and of other clicks, in a new browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list_flags())
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.set_default_timeout(PATIENCE_MS)
+        times = {"the first page (Front), cold": _time_first(page, f"{address}/?study={STUDY}")}
+        seen = {"Front"}
+        for name in TURNS:
+            label = f"{name}, {'again' if name in seen else 'first time'}"
+            times[label] = _time(page, lambda name=name: _turn_to(page, name))  # type: ignore[misc]
+            seen.add(name)
+        times["Front: dominated designs off"] = _time(page, page.get_by_text("Dominated").first.click)
+        times["Front: the slider, a step"] = _time(page, lambda: page.get_by_role("slider").first.press("ArrowLeft"))
+        _time(page, lambda: _turn_to(page, "What if"))
+        side = page.get_by_label("Image side (px)")
+        side.fill("56")
+        times["What if: another image side"] = _time(page, lambda: side.press("Enter"))
+        browser.close()
+    return times
+
+
+def _turn_to(page: Page, name: str) -> None:
+    page.locator('[data-testid="stButtonGroup"]').first.get_by_text(name, exact=True).click()
+
+
+def _time_first(page: Page, address: str) -> float:
+    start = time.perf_counter()
+    page.goto(address)
+    page.wait_for_function(DRAWN)
+    return time.perf_counter() - start
+
+
+def _time(page: Page, act: Callable[[], object]) -> float:
+    page.evaluate(WATCH)
+    start = time.perf_counter()
+    act()
+    page.wait_for_function("() => window.hasBegun")
+    page.wait_for_function(DRAWN)
+    return time.perf_counter() - start
+
+
+def measure(repeats: int) -> list[Times]:
+    """Returns the times of each repeat over the study in the current folder."""
+    sessions = []
+    for repeat in range(repeats):
+        with run_dashboard() as address:
+            sessions.append(time_session(address, chromium=find_chromium()))
+        print(f"repeat {repeat + 1}: first page {next(iter(sessions[-1].values())):.2f} s", flush=True)
+    return sessions
+
+
+def main() -> None:
+    """Makes the study, measures, and writes what it found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md").resolve())
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", ExperimentalWarning)  # of the sampler that is told what to choose
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        save_study(arguments.trials, seed=0)
+        sessions = measure(arguments.repeats)
+        os.chdir("/")
+    lines = _report(sessions, trials=arguments.trials)
+    print("\n".join(lines))
+    save_text(arguments.to, "\n".join(lines) + "\n")
+
+
+def _report(sessions: list[Times], *, trials: int) -> list[str]:
+    lines = [
+        "# The study browser over ten thousand trials",
+        "",
+        f"`python -m studies.browser_speed --trials {trials} --repeats {len(sessions)}`: seconds on the clock,",
+        "from the click until all is drawn; each repeat with a dashboard and a Chromium just started.",
+        "",
+        "| what | median | least | most |",
+        "|---|--:|--:|--:|",
+    ]
+    for what in sessions[0]:
+        times = [session[what] for session in sessions]
+        lines.append(f"| {what} | {statistics.median(times):.2f} | {min(times):.2f} | {max(times):.2f} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
