@@ -26,15 +26,17 @@ from repnet_search.spec.files import save_text
 from studies.chromium import DRAWN, find_chromium, list_flags, run_dashboard
 from studies.many_trials import STUDY, save_study
 
-WATCH = """
-() => {
-  window.hasBegun = false;
-  const app = document.querySelector('[data-testid="stApp"]');
-  new MutationObserver(() => { window.hasBegun ||= app.getAttribute("data-test-script-state") === "running"; })
-    .observe(app, { attributes: true });
-}
+COUNT_ANSWERS = """
+window.answers = 0;
+window.WebSocket = class extends WebSocket {
+  constructor(...all) {
+    super(...all);
+    this.addEventListener("message", () => { window.answers += 1; });
+  }
+};
 """
-"""Notes that the app's script has begun to run: before that, nothing that a click does is to be seen."""
+"""Run before the app: what the server says is counted. A short rerun's start is not to be seen in the page."""
+TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 PATIENCE_MS = 90_000
 WIDTH, HEIGHT = 1280, 1000
 TURNS = ("Design", "Front", "What if", "Compare", "Trials", "Design", "What if", "Front")
@@ -49,6 +51,7 @@ def time_session(address: str, *, chromium: str | None) -> Times:
         browser = playwright.chromium.launch(executable_path=chromium, args=list_flags())
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.set_default_timeout(PATIENCE_MS)
+        page.add_init_script(COUNT_ANSWERS)
         times = {"the first page (Front), cold": _time_first(page, f"{address}/?study={STUDY}")}
         seen = {"Front"}
         for name in TURNS:
@@ -77,10 +80,11 @@ def _time_first(page: Page, address: str) -> float:
 
 
 def _time(page: Page, act: Callable[[], object]) -> float:
-    page.evaluate(WATCH)
+    page.evaluate("window.answers = 0")
     start = time.perf_counter()
     act()
-    page.wait_for_function("() => window.hasBegun")
+    page.wait_for_function("() => window.answers > 0")
+    page.evaluate(TWO_FRAMES)
     page.wait_for_function(DRAWN)
     return time.perf_counter() - start
 
