@@ -6,6 +6,7 @@ import pytest
 from repnet_search.report.wording import format_runs
 from repnet_search.results.confirmation import (
     ConfirmedRun,
+    choose_winner,
     confirmed_best,
     dump_run,
     near_best,
@@ -15,12 +16,12 @@ from repnet_search.results.record import Origin, Outcome, TrialRecord
 from repnet_search.spec import Design
 
 MEANS = {"a": (0.70, 0.72, 0.74), "b": (0.71, 0.715, 0.72), "c": (0.60, 0.61, 0.62)}
-RAM_BYTES = {"a": 200, "b": 100, "c": 50}
+RAM_BYTES = {"a": 200, "b": 100, "c": 50, "d": 60}
 
 
-def record(name: str) -> TrialRecord:
+def record(name: str, *, accuracy: float = 0.9) -> TrialRecord:
     design = Design(connectors=())
-    return TrialRecord(0, Outcome.TRAINED, Origin.SAMPLER, design, name * 64, RAM_BYTES[name], (), 1, 0.9)
+    return TrialRecord(0, Outcome.TRAINED, Origin.SAMPLER, design, name * 64, RAM_BYTES[name], (), 1, accuracy)
 
 
 @pytest.fixture
@@ -70,3 +71,15 @@ def test_the_best_mean_wins_and_the_cheapest_near_it_is_named(study: optuna.Stud
     assert [item.design_id[0] for item in near_best(records, found, budget_bytes=150)] == ["b"]
     assert near_best(records, {}, budget_bytes=1000) == []
     assert confirmed_best(records, found, budget_bytes=10) is None
+
+
+@pytest.mark.parametrize(("accuracy", "winner"), [(0.605, "c"), (0.62, "d")])
+def test_what_was_not_confirmed_wins_where_it_did_better_than_the_confirmed_mean(
+    study: optuna.Study, accuracy: float, winner: str
+) -> None:
+    records = [record("c", accuracy=0.58), record("d", accuracy=accuracy)]
+    best = choose_winner(records, read_confirmations(study), budget_bytes=70)
+    assert best is not None
+    assert best.design_id == winner * 64
+    assert choose_winner(records, {}, budget_bytes=70) == records[1]
+    assert choose_winner(records, read_confirmations(study), budget_bytes=40) is None
