@@ -207,6 +207,14 @@ class BlockTable:
         """Whether there is more than convolutions, clamps, sums and max pools in it: h-swish, SiLU, or a squeeze."""
         return any(block.squeeze is not None or block.pools_first or block.is_smooth for block in self.blocks)
 
+    def check_int8(self) -> None:
+        """Raises SpecError where there is a part that this version cannot run in int8."""
+        if self.has_smooth_parts:
+            raise SpecError(
+                f"{self.name} has h-swish, SiLU or squeeze-and-excitation, which this version has in float32 alone, "
+                "but got activation_bits 8; use activation_bits 32."
+            )
+
     def convs(self) -> Iterator[Conv]:
         """Yields every convolution in order."""
         for block in self.blocks:

@@ -39,11 +39,8 @@ class BackboneEmitter:
         Raises:
             SpecError: an int8 backbone, or a whole network to train, with h-swish, SiLU or squeeze-and-excitation.
         """
-        if table.has_smooth_parts and tape.quantised:
-            raise SpecError(
-                f"{table.name} has h-swish, SiLU or squeeze-and-excitation, which this version has in float32 alone, "
-                "but got activation_bits 8; use activation_bits 32."
-            )
+        if tape.quantised:
+            table.check_int8()
         if table.has_smooth_parts and trained is not Trained.DESIGN:
             raise SpecError(
                 f"{table.name} has h-swish, SiLU or squeeze-and-excitation, through which this version trains no whole "

@@ -83,9 +83,10 @@ class QuantisedBackbone(nn.Module):
             train_bias: whether all biases train.
 
         Raises:
-            SpecError: an activation that int8 does not have.
+            SpecError: h-swish, SiLU or squeeze-and-excitation.
         """
         super().__init__()
+        table.check_int8()
         self.image = calibration.params("image")
         self.blocks = nn.ModuleList()
         self.merges = nn.ModuleDict()

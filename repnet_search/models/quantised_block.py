@@ -15,8 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from repnet_search.backbones import Activation, Block, Conv
-from repnet_search.errors import SpecError
+from repnet_search.backbones import Block, Conv
 from repnet_search.models.calibration import Calibration
 from repnet_search.models.lean import apply, conv_input_gradient
 from repnet_search.models.quantisation import (
@@ -38,11 +37,6 @@ class QuantisedConv(nn.Module):
 
     def __init__(self, conv: Conv, weight: Tensor, bias: Tensor, source: QuantParams, output: QuantParams) -> None:
         super().__init__()
-        if conv.activation not in (Activation.NONE, Activation.RELU, Activation.RELU6):
-            raise SpecError(
-                f"An int8 backbone has ReLU or ReLU6 behind its convolutions, but {conv.key} has "
-                f"{conv.activation.value}; use activation_bits 32."
-            )
         self.conv, self.source, self.output = conv, source, output
         codes, scale = quantise_weight(weight)
         self.register_buffer("codes", codes.double() if needs_float64(codes[0].numel()) else codes)

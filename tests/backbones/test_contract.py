@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from repnet_search.backbones import get_block_table, list_backbones
+from repnet_search.backbones import Activation, Block, get_block_table, list_backbones
 from repnet_search.errors import SpecError
 from repnet_search.graph import Trained, build_graph
+from repnet_search.models.calibration import Calibration
 from repnet_search.models.finetuned import FineTunedBackbone
+from repnet_search.models.repnet import RepNet
 from repnet_search.models.vision import torchvision
 from repnet_search.spec import BackboneSpec, Connector, Design, resolve
 from studies.backbone_contract import check_backbone
@@ -58,9 +62,20 @@ def test_macs_are_those_of_the_graph() -> None:
 
 
 def test_an_int8_backbone_with_smooth_parts_is_refused_in_one_sentence() -> None:
-    backbone = BackboneSpec(name="mobilenet_v3_small")
-    with pytest.raises(SpecError, match="in float32 alone, but got activation_bits 8; use activation_bits 32"):
-        build_graph(resolve(Design(backbone=backbone, connectors=(), activation_bits=8)), classes=10)
+    resolved = resolve(Design(backbone=BackboneSpec(name="mobilenet_v3_small"), connectors=(), activation_bits=8))
+    said = "in float32 alone, but got activation_bits 8; use activation_bits 32"
+    with pytest.raises(SpecError, match=said):
+        build_graph(resolved, classes=10)
+    with pytest.raises(SpecError, match=said):
+        RepNet(resolved, {}, classes=10, calibration=Calibration({"image": (0.0, 1.0)}))
+    clamped = replace(resolved.table, blocks=tuple(map(_clamp_all, resolved.table.blocks)))
+    assert not any(block.is_smooth for block in clamped.blocks)
+    with pytest.raises(SpecError, match=said):  # a squeeze-and-excitation is enough
+        clamped.check_int8()
+
+
+def _clamp_all(block: Block) -> Block:
+    return replace(block, convs=tuple(replace(conv, activation=Activation.RELU) for conv in block.convs))
 
 
 def test_a_whole_network_with_smooth_parts_is_refused_in_one_sentence() -> None:
