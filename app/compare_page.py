@@ -90,7 +90,7 @@ def _list_values(view: StudyView, record: TrialRecord) -> dict[str, str]:
         "test accuracy, measured": tables.format_percent(view.tested.get(record.design_id)),
         "training memory, estimated": repnet_search.format_size(record.ram_bytes),
         "flash, estimated": repnet_search.format_size(flash) if flash is not None else "–",
-        "trainable parameters": tables.format_count(record.trainable_parameters),
+        "trainable parameters": repnet_search.format_number(record.trainable_parameters),
         "seconds in the search, measured": f"{record.elapsed_seconds:.1f}",
         "origin": record.origin.value,
         "connectors": str(len(record.design.connectors)),

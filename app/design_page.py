@@ -49,7 +49,7 @@ def _show_summary(view: StudyView, record: TrialRecord) -> None:
             f"{_of(view, 'validation')}, measured": tables.format_accuracy(view, record),
             f"{_of(view, 'test')}, measured": tables.format_percent(tested),
             "Flash, estimated": repnet_search.format_size(flash) if flash is not None else "–",
-            "Trained parameters": tables.format_count(record.trainable_parameters),
+            "Trained parameters": repnet_search.format_number(record.trainable_parameters),
             "Connectors": str(len(record.design.connectors)),
         }
     )

@@ -50,8 +50,8 @@ def _show_study(view: StudyView) -> None:
     show_metrics(
         {
             "Budget less reserve" if settings.reserve_bytes else "Budget": budget,
-            "Designs trained": tables.format_count(view.trained_count),
-            "Over budget": tables.format_count(view.count(Outcome.OVER_BUDGET)),
+            "Designs trained": repnet_search.format_number(view.trained_count),
+            "Over budget": repnet_search.format_number(view.count(Outcome.OVER_BUDGET)),
             "Failed": tables.describe_failed(view),
             "Best validation accuracy": tables.format_accuracy(view, best) if best is not None else "–",
         }

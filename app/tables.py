@@ -86,7 +86,9 @@ def connectors_table(design: Design) -> pd.DataFrame:
 
 def recipe_table(record: TrialRecord) -> pd.DataFrame:
     """Returns what a design says beside its connectors: input, inner precision and recipe."""
-    fields = list_fields(record.design) | {"trainable parameters": format_count(record.trainable_parameters)}
+    fields = list_fields(record.design) | {
+        "trainable parameters": repnet_search.format_number(record.trainable_parameters)
+    }
     return pd.DataFrame(list(fields.items()), columns=["field", "value"])
 
 
@@ -150,18 +152,13 @@ def format_percent(share: float | None) -> str:
     return f"{100 * share:.1f} %" if share is not None else "–"
 
 
-def format_count(number: int) -> str:
-    """Returns a number with its thousands apart."""
-    return f"{number:,}".replace(",", " ")
-
-
-def format_number(number: int, of: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """Returns how many of something there are, the plural with an s.
 
-    >>> format_number(1, "seed"), format_number(1200, "design")
+    >>> format_count(1, "seed"), format_count(1200, "design")
     ('1 seed', '1 200 designs')
     """
-    return f"{format_count(number)} {of}{'' if number == 1 else 's'}"
+    return f"{repnet_search.format_number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def format_accuracy(view: StudyView, record: TrialRecord) -> str:
@@ -180,10 +177,10 @@ def describe_measurement(view: StudyView, record: TrialRecord) -> str:
         seeds = len(confirmation.runs)
         has_interval = confirmation.validation[1] is not None
         spread = "± is half its 95 % interval" if has_interval else "too few for an interval"
-        return f"mean of {format_number(seeds, 'fresh seed')} × {format_number(confirmation.epochs, 'epoch')}, {spread}"
+        return f"mean of {format_count(seeds, 'fresh seed')} × {format_count(confirmation.epochs, 'epoch')}, {spread}"
     if record.validation_accuracy is None:
         return "not measured"
-    return f"measured once in the search, {format_number(view.settings.training.epochs, 'epoch')}, not confirmed"
+    return f"measured once in the search, {format_count(view.settings.training.epochs, 'epoch')}, not confirmed"
 
 
 def describe_seeds(view: StudyView, record: TrialRecord) -> str:
@@ -191,10 +188,10 @@ def describe_seeds(view: StudyView, record: TrialRecord) -> str:
     confirmation = view.confirmed.get(record.design_id)
     if confirmation is not None:
         seeds = len(confirmation.runs)
-        return f"{format_number(seeds, 'seed')} × {format_number(confirmation.epochs, 'epoch')}"
+        return f"{format_count(seeds, 'seed')} × {format_count(confirmation.epochs, 'epoch')}"
     if record.validation_accuracy is None:
         return "–"
-    return f"search: 1 seed × {format_number(view.settings.training.epochs, 'epoch')}"
+    return f"search: 1 seed × {format_count(view.settings.training.epochs, 'epoch')}"
 
 
 def describe_account(view: StudyView) -> str:

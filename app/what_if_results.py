@@ -65,8 +65,8 @@ def show_numbers(explained: MemoryExplanation, start: MemoryExplanation | None) 
         more = memory.trainable_parameters - before.trainable_parameters
         st.metric(
             "Trained parameters",
-            tables.format_count(memory.trainable_parameters),
-            f"{more:+,}".replace(",", " ") if more else None,
+            repnet_search.format_number(memory.trainable_parameters),
+            f"{'+' if more > 0 else '-'}{repnet_search.format_number(abs(more))}" if more else None,
             delta_color="off",
             width="content",
         )

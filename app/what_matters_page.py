@@ -8,6 +8,7 @@ from typing import Final
 import pandas as pd
 import streamlit as st
 
+import repnet_search
 from repnet_search import RepnetSearchError, StudyImportance, StudyView, figures
 
 from . import tables
@@ -84,7 +85,7 @@ def _wait_for(future: Future[StudyImportance]) -> None:
 
 def _explain(importance: StudyImportance) -> str:
     """Returns what the bars were found from."""
-    designs = tables.format_count(importance.designs)
+    designs = repnet_search.format_number(importance.designs)
     memory = f"all {designs} designs of the space" if importance.exact else f"{designs} designs of the space, at random"
     if all(item.accuracy is None for item in importance.fields):
         trained = f"{importance.trainings} trainings so far are too few to tell what decides accuracy"

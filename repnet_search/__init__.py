@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from repnet_search.spec.presets import get_preset
     from repnet_search.spec.resolve import ResolvedDesign, resolve
     from repnet_search.spec.target import DeviceLimits
-    from repnet_search.units import format_size, parse_size
+    from repnet_search.units import format_number, format_size, parse_size
 
 __version__ = "0.1.0"
 
@@ -81,6 +81,7 @@ __all__ = [
     "explain_memory",
     "figures",
     "find_nearest",
+    "format_number",
     "format_size",
     "get_board",
     "get_preset",
@@ -136,6 +137,7 @@ _HOME = {
     "explain_memory": "memory",
     "figures": "report.figures",
     "find_nearest": "memory",
+    "format_number": "units",
     "format_size": "units",
     "get_board": "boards",
     "get_preset": "spec.presets",

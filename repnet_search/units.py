@@ -23,7 +23,7 @@ def parse_size(text: str, *, least_bytes: int = 1) -> int:
 
     Args:
         text: what was written.
-        least_bytes: 0 where nothing at all is a size too.
+        least_bytes: 0 where nothing at all is a size too; more where so little makes no sense.
 
     Raises:
         UsageError: the text is not a size in this range with a known unit.
@@ -38,9 +38,19 @@ def parse_size(text: str, *, least_bytes: int = 1) -> int:
         )
     size = float(match[1]) * _UNIT_BYTES[match[2]]
     if not least_bytes <= size <= _LARGEST_BYTES:
-        least = "1 byte" if least_bytes == 1 else str(least_bytes)
-        raise UsageError(f"A size must be between {least} and 1024 GB, but got {text!r}.")
+        least = {0: "0", 1: "1 byte"}.get(least_bytes, f"{least_bytes} bytes")
+        unit = "" if match[2] else ", which is in bytes; write the unit, such as 256KB"
+        raise UsageError(f"A size must be between {least} and 1024 GB here, but got {text!r}{unit}.")
     return round(size)
+
+
+def format_number(number: int) -> str:
+    """Returns a number with its thousands apart.
+
+    >>> format_number(16450)
+    '16 450'
+    """
+    return f"{number:,}".replace(",", " ")
 
 
 def format_size(size_bytes: int) -> str:

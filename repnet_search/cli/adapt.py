@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DECAYS = ("cosine", "none")
 
 
-@click.command()
+@click.command(short_help="Let a bundle learn new images as its device would.")
 @click.argument("bundle", type=click.Path(path_type=Path), metavar="DIR")
 @source_options
 @click.option(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from repnet_search.spec.target import DeviceLimits
 
 
-@click.command()
+@click.command(short_help="Show the best design of a study under a budget or on a board.")
 @click.option("--study", required=True, metavar="NAME", help="The study to ask.")
 @click.option("--budget", type=Size(), help="The budget to answer. Default: the study's own.")
 @board_option
@@ -82,6 +82,7 @@ def _front(view: StudyView, limits: DeviceLimits) -> list[TrialRecord]:
         OverBudgetError: there is none.
     """
     from repnet_search.errors import OverBudgetError
+    from repnet_search.results.device import describe_shortage
     from repnet_search.results.front import pareto_front
     from repnet_search.units import format_size
 
@@ -91,7 +92,7 @@ def _front(view: StudyView, limits: DeviceLimits) -> list[TrialRecord]:
     flash = limits.flash_bytes
     with_flash = f" with {format_size(flash)} of flash" if flash is not None else ""
     asked = f"{format_size(limits.ram_bytes)}{with_flash}"
-    raise OverBudgetError(f"No trained design of study {view.name!r} fits {asked}: {_shortage(view, limits)}.")
+    raise OverBudgetError(f"No trained design of study {view.name!r} fits {asked}: {describe_shortage(view, limits)}.")
 
 
 def _fitting(view: StudyView, limits: DeviceLimits) -> list[TrialRecord]:
@@ -107,24 +108,6 @@ def _winner(view: StudyView, limits: DeviceLimits, front: list[TrialRecord]) -> 
 
     winner = choose_winner(_fitting(view, limits), view.confirmed, budget_bytes=limits.ram_bytes)
     return winner if winner is not None else front[-1]
-
-
-def _shortage(view: StudyView, limits: DeviceLimits) -> str:
-    """Returns which of the limits leaves no design of a study, as a clause."""
-    from repnet_search.results.front import trained
-    from repnet_search.units import format_size
-
-    every = trained(view.records)
-    if not every:
-        return "it has trained none yet"
-    least = min(record.ram_bytes for record in every)
-    if least > limits.ram_bytes:
-        return f"its least needs {format_size(least)} of training memory"
-    sizes = [record.flash_bytes for record in every if record.ram_bytes <= limits.ram_bytes]
-    known = [size for size in sizes if size is not None]
-    if not known:
-        return "an earlier version recorded no flash of its designs, but --board counts it anew"
-    return f"of those within the memory, the least flash is {format_size(min(known))}"
 
 
 def _place_front(view: StudyView, limits: DeviceLimits, board: str) -> tuple[list[PlacedRecord], PlacedRecord]:

@@ -7,7 +7,7 @@ import click
 from repnet_search.cli.options import json_option
 
 
-@click.command()
+@click.command(short_help="List the boards: RAM by region, flash, core, data sheet.")
 @json_option
 def boards(*, as_json: bool) -> None:
     """List the boards: RAM by region, flash, core, and the data sheet that the figures are from."""

@@ -7,7 +7,7 @@ import click
 from repnet_search.cli.options import storage_option
 
 
-@click.command()
+@click.command(short_help="Browse studies in the web browser, at 127.0.0.1 only.")
 @storage_option
 @click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True, help="Of 127.0.0.1.")
 def dashboard(*, storage: str | None, port: int) -> None:

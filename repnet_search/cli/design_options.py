@@ -56,7 +56,12 @@ class DesignChoice:
         """Returns the design in its explicit form; raises as `load`, and where the design is no legal one."""
         from repnet_search.spec.resolve import resolve
 
-        return resolve(self.load())
+        return resolve(self.load(), source=self.source)
+
+    @property
+    def source(self) -> str | None:
+        """What errors about the design name: its file, None for a preset."""
+        return str(self.file) if self.file is not None else None
 
     def _create(self) -> Design:
         from repnet_search.cli.options import make_backbone

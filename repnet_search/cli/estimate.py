@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from repnet_search.spec.resolve import ResolvedDesign
 
 
-@click.command()
+@click.command(short_help="Show the training memory of a design, term by term.")
 @design_options
 @target_options
 @device_options(budget_help="Compare with a budget; exit code 3 where it is exceeded.")
@@ -87,7 +87,7 @@ def estimate(
     choice = DesignChoice(design, preset, backbone, width_mult, last_conv, resolution, activation_bits)
     written = choice.load()
     target = make_schedule(schedule)
-    resolved = resolve(written)
+    resolved = resolve(written, source=choice.source)
     slopes = make_slopes(hswish)
     explained = explain_memory(resolved, classes=classes, batch=batch, schedule=target, slopes=slopes)
     fit, ways_out = None, None

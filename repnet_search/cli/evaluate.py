@@ -18,7 +18,7 @@ MOST_ROWS = 10
 MOST_LABELS_AS_MATRIX = 1000
 
 
-@click.command()
+@click.command(short_help="Measure a bundle on images: accuracy per class, confusions.")
 @click.argument("bundle", type=click.Path(path_type=Path), metavar="DIR")
 @source_options
 @click.option(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from repnet_search.search.importance import StudyImportance
 
 
-@click.command()
+@click.command(short_help="Show which fields of a study's search space decide.")
 @click.option("--study", required=True, metavar="NAME", help="The study to ask.")
 @storage_option
 @json_option
@@ -75,7 +75,10 @@ def _describe_accuracy(result: StudyImportance) -> str:
 
 def _describe_memory(result: StudyImportance) -> str:
     """Returns what the memory column is."""
-    designs = f"all {result.designs:,} designs of" if result.exact else f"{result.designs:,} designs drawn from"
+    from repnet_search.units import format_number
+
+    number = format_number(result.designs)
+    designs = f"all {number} designs of" if result.exact else f"{number} designs drawn from"
     return (
         f"Memory: the share of its variance that a field explains alone, over {designs} the space, whether or not they "
         "fit; the memory of each is exact. What fields do together is nobody's share."

@@ -39,7 +39,7 @@ def _tell_left_out(error: Exception) -> None:
     click.echo(f"Left out: {error}", err=True)
 
 
-@click.command()
+@click.command(short_help="List the search spaces, or show one.")
 @click.argument("name", required=False)
 @json_option
 def spaces(*, name: str | None, as_json: bool) -> None:
@@ -59,7 +59,7 @@ def spaces(*, name: str | None, as_json: bool) -> None:
     _print(rows, as_json=as_json, empty="")
 
 
-@click.command()
+@click.command(short_help="List the backbones, their shapes, parameters and MACs.")
 @click.option(
     "--resolution",
     type=click.IntRange(1, 2048),

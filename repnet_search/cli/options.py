@@ -10,7 +10,7 @@ import click
 
 from repnet_search.cli.own_backbone import cut_option, make_own_backbone, requested_cut
 from repnet_search.errors import UsageError
-from repnet_search.units import parse_size
+from repnet_search.units import KIB, parse_size
 
 if TYPE_CHECKING:
     from repnet_search.spec.design import BackboneSpec
@@ -45,7 +45,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Size(click.ParamType[int]):
-    """A size in bytes, such as 256KB; with `zero`, also 0."""
+    """A size in bytes, such as 256KB: at least 1 KB, which a forgotten unit is below; with `zero`, any, also 0."""
 
     name = "SIZE"
 
@@ -55,7 +55,7 @@ class Size(click.ParamType[int]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Returns the bytes."""
         try:
-            return value if isinstance(value, int) else parse_size(str(value), least_bytes=0 if self.zero else 1)
+            return value if isinstance(value, int) else parse_size(str(value), least_bytes=0 if self.zero else KIB)
         except UsageError as error:
             self.fail(str(error), param, ctx)
 

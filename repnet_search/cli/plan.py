@@ -12,7 +12,7 @@ from repnet_search.cli.limit_options import DeviceChoice, board_option, reserve_
 STDOUT = Path("-")
 
 
-@click.command()
+@click.command(short_help="Write the memory plan of a design: where each buffer lies.")
 @design_options
 @target_options
 @board_option

@@ -20,7 +20,7 @@ _SHOWN_DRIVERS = 3
 _BAR_WIDTH = 40
 
 
-@click.command()
+@click.command(short_help="Show what a search space holds under a budget.")
 @device_options(budget_help="Training memory that a design may take, such as 256KB.")
 @space_options
 @click.option("--classes", type=click.IntRange(2, 100_000), default=10, show_default=True, help="Outputs of the head.")
@@ -94,17 +94,17 @@ def profile(
 
 def _print_profile(result: SpaceProfile, *, title: str, schedule: str) -> None:
     from repnet_search.cli.render import create_console
-    from repnet_search.units import format_size
+    from repnet_search.units import format_number, format_size
 
     console = create_console()
     console.print(f"{title}, account arena, schedule {schedule}, micro-batch 1", style="bold", soft_wrap=True)
-    how = "all counted" if result.exact else f"{result.measured:,} drawn"
+    how = "all counted" if result.exact else f"{format_number(result.measured)} drawn"
     fitting = f"{100 * result.fitting_share:.2f} %"
     if not result.exact:
         fitting += f" ± {196 * result.share_error:.2f} (95 %)"
     found = "" if result.exact else " found"  # by climbing from those drawn
     lines = {
-        "combinations": f"{result.combinations:,} of choices, {how}; several may mean the same design",
+        "combinations": f"{format_number(result.combinations)} of choices, {how}; several may mean the same design",
         "fit": f"{fitting} within {format_size(result.budget_bytes)}{_describe_limits(result)}",
         "smallest": f"{format_size(result.smallest.ram_bytes)}: {_describe(result.smallest)}",
         "largest": f"{format_size(result.largest.ram_bytes)}{found}: {_describe(result.largest)}",

@@ -14,12 +14,13 @@ from repnet_search.report.wording import describe_connectors, describe_recipe, f
 from repnet_search.results.record import TrialRecord
 from repnet_search.spec.design import Design
 from repnet_search.spec.training import Metric
-from repnet_search.units import format_size
+from repnet_search.units import format_number, format_size
 
 if TYPE_CHECKING:
     from repnet_search.data.summary import Imbalance  # torch, which an estimate needs not
 
 _BAR_WIDTH = 32
+_TIMES_FROM = 10
 
 
 def create_console(*, stderr: bool = False) -> Console:
@@ -77,7 +78,7 @@ def front_table(
             format_percent(record.validation_accuracy),
             *([_describe_width(record.design)] if widths else []),
             str(record.design.resolution),
-            f"{record.trainable_parameters:,}".replace(",", " "),
+            format_number(record.trainable_parameters),
             describe_recipe(record.design),
             describe_connectors(record.design),
             style="bold" if mark else None,
@@ -101,7 +102,8 @@ def bar_line(name: str, *, size_bytes: int, whole_bytes: int) -> Text:
     line = Text(f"  {name:<22}{format_size(size_bytes):>12}  ")
     line.append("█" * filled, style="cyan")
     line.append("·" * (_BAR_WIDTH - filled), style="dim")
-    line.append(f" {100 * size_bytes / whole_bytes:5.1f} %")
+    share = size_bytes / whole_bytes
+    line.append(f" {100 * share:5.1f} %" if share < _TIMES_FROM else f" {share:.0f} times")
     return line
 
 

@@ -12,7 +12,7 @@ from repnet_search.memory.accounts import Account, AccountFigure
 from repnet_search.memory.explain import MemoryExplanation, Peak, PlaceMemory
 from repnet_search.memory.nearest import NearestDesign
 from repnet_search.memory.ways_out import WaysOut
-from repnet_search.units import KIB, format_size
+from repnet_search.units import KIB, format_number, format_size
 
 SHOWN_BUFFERS = 6
 _PREFIXES = ("the nearest design that fits", "or", "or")
@@ -52,9 +52,9 @@ def places_table(places: Sequence[PlaceMemory], explained: MemoryExplanation) ->
         ("of it masks", _kib(sum(place.mask_bytes for place in places))),
         ("peak forward", _kib(memory.forward_peak_bytes)),
         ("peak backward", _kib(memory.backward_peak_bytes)),
-        ("MACs forward", _count(memory.forward_macs)),
-        ("MACs step", _count(memory.macs)),
-        ("parameters", _count(memory.trainable_parameters)),
+        ("MACs forward", format_number(memory.forward_macs)),
+        ("MACs step", format_number(memory.macs)),
+        ("parameters", format_number(memory.trainable_parameters)),
     ):
         table.add_column(heading, footer=footer, justify="right")
     for place in places:
@@ -66,9 +66,9 @@ def places_table(places: Sequence[PlaceMemory], explained: MemoryExplanation) ->
             _kib(place.mask_bytes),
             _kib(place.forward_peak_bytes),
             _kib(place.backward_peak_bytes),
-            _count(place.forward_macs),
-            _count(place.macs),
-            _count(place.trainable_parameters),
+            format_number(place.forward_macs),
+            format_number(place.macs),
+            format_number(place.trainable_parameters),
         )
     return table
 
@@ -182,7 +182,3 @@ def _account_size(account: Account, size_bytes: int) -> str:
 
 def _kib(size_bytes: int | None) -> str:
     return "–" if size_bytes is None else f"{size_bytes / KIB:.1f}"
-
-
-def _count(number: int) -> str:
-    return f"{number:,}".replace(",", " ")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SUFFIXES = (".html", ".md")
 
 
-@click.command()
+@click.command(short_help="Write what a study found, and what it rests on, as a file.")
 @click.option("--study", required=True, metavar="NAME", help="The study to report.")
 @click.option(
     "--to",

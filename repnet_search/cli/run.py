@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SHARE_SAMPLES = 20_000
 
 
-@click.command()
+@click.command(short_help="Search the design that learns best within a memory budget.")
 @device_options(budget_help="Training memory that a design may take, such as 256KB.")
 @space_options
 @search_options

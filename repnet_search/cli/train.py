@@ -17,7 +17,7 @@ from repnet_search.cli.options import (
 )
 
 
-@click.command()
+@click.command(short_help="Train a design file and report its memory and accuracy.")
 @click.argument("design", type=click.Path(path_type=Path), metavar="DESIGN.yaml")
 @device_options(budget_help="Refuse to train what needs more (exit code 3).")
 @click.option("--epochs", type=click.IntRange(1, 10_000), default=None, help="Passes over the views. Default: as run.")
@@ -86,7 +86,7 @@ def train(
     from repnet_search.training.task import TaskOptions, load_task
 
     device = DeviceChoice(budget, board, reserve, flash).create()
-    resolved = resolve(load_design(design))
+    resolved = resolve(load_design(design), source=str(design))
     if device is not None:
         bits = [resolved.design.activation_bits]
         check_backbone_fits(resolved.design.backbone, activation_bits=bits, limits=device.limits)

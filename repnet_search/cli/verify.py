@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from repnet_search.spec.design import BackboneSpec
 
 
-@click.command()
+@click.command(short_help="Compare a design's measured memory with the estimate.")
 @click.argument("design", type=click.Path(path_type=Path), metavar="DESIGN.yaml")
 @click.option(
     "--backbone",
@@ -72,7 +72,7 @@ def verify(
         written = written.model_copy(update={"backbone": spec})
     elif width_mult is not None or last_conv:
         raise UsageError("--width-mult and --last-conv belong to --backbone, which is missing; name the backbone too.")
-    resolved = resolve(written)
+    resolved = resolve(written, source=str(design))
     select_device("cpu")
     given = _load_weights(resolved.design.backbone, weights, seed=seed)
     result = verify_design(resolved, given, classes=classes, batch=batch, seed=seed)

@@ -59,7 +59,8 @@ def load_model(folder: str | Path) -> BundleModel:
     """
     folder = Path(folder)
     read_manifest(folder)
-    resolved = resolve(load_design(existing(folder, DESIGN_FILE)))
+    path = existing(folder, DESIGN_FILE)
+    resolved = resolve(load_design(path), source=str(path))
     labels = guard(folder, LABELS_FILE, _read_labels)
     calibration = guard(folder, CALIBRATION_FILE, _read_calibration) if resolved.design.activation_bits == 8 else None
     input_range = guard(folder, FACTS_FILE, _read_input_range)

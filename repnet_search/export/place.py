@@ -101,8 +101,8 @@ def check_place(folder: Path, *, force: bool) -> None:
     """Refuses a folder that a bundle must not take.
 
     Raises:
-        RepnetSearchError: it is the current folder or holds it, is a file or a link, or exists without `force`, or
-            with it and is no bundle.
+        RepnetSearchError: it is the current folder or holds it, is a file or a link, or is not empty without `force`,
+            or with it and is no bundle.
     """
     # A link first: what it points to is somewhere else, and none of ours to replace.
     if folder.is_symlink():
@@ -115,19 +115,19 @@ def check_place(folder: Path, *, force: bool) -> None:
         return
     if not folder.is_dir():
         raise RepnetSearchError(f"A bundle needs a folder of its own, but {folder} is a file; name another one.")
-    if not force:
-        raise RepnetSearchError(f"The folder {folder} exists already; name another one, or replace it with --force.")
-    _refuse_foreign(folder)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Refuses to replace what is not wholly a bundle: --force must not cost anybody their own files."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise RepnetSearchError(f"The folder {folder} cannot be read: {error.strerror}.") from error
     if not names:
         return
+    if not force:
+        raise RepnetSearchError(f"The folder {folder} exists already; name another one, or replace it with --force.")
+    _refuse_foreign(folder, names)
+
+
+def _refuse_foreign(folder: Path, names: list[str]) -> None:
+    """Refuses to replace what is not wholly a bundle: --force must not cost anybody their own files."""
     if not _is_marked(folder):
         raise RepnetSearchError(
             f"--force replaces a bundle, but {folder} is none (it has no manifest.json of ours); name another folder."

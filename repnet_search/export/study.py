@@ -7,10 +7,12 @@ from repnet_search.export.bundle import save_bundle
 from repnet_search.export.card import Provenance
 from repnet_search.export.place import BundlePlace
 from repnet_search.memory import estimate_memory
+from repnet_search.results.device import describe_shortage
 from repnet_search.results.record import TrialRecord
 from repnet_search.results.study import StudyView
 from repnet_search.search.trained import load_trained
 from repnet_search.spec.resolve import resolve
+from repnet_search.spec.target import DeviceLimits
 from repnet_search.training.task import Task, TaskOptions, load_task
 from repnet_search.units import format_size
 
@@ -24,7 +26,8 @@ def choose_record(view: StudyView, *, budget_bytes: int | None) -> TrialRecord:
     limit = budget_bytes if budget_bytes is not None else view.settings.available_bytes
     record = view.choose_winner(budget_bytes=limit)
     if record is None:
-        raise OverBudgetError(f"No trained design of study {view.name!r} fits {format_size(limit)}.")
+        shortage = describe_shortage(view, DeviceLimits(limit, None))
+        raise OverBudgetError(f"No trained design of study {view.name!r} fits {format_size(limit)}: {shortage}.")
     return record
 
 

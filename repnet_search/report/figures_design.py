@@ -30,7 +30,7 @@ from repnet_search.report.figures_style import (
     YELLOW,
     choose_unit,
 )
-from repnet_search.units import format_size
+from repnet_search.units import format_number, format_size
 
 ROW_PIXELS: Final = 25
 _FRAME_PIXELS: Final = 190
@@ -194,7 +194,7 @@ def _describe(row: Row) -> str:
     if memory is not None and memory.macs:
         lines.append(f"{memory.macs / 1e6:.2f} million MACs a step")
     if memory is not None and memory.trainable_parameters:
-        lines.append(f"{memory.trainable_parameters:,} trained parameters".replace(",", " "))
+        lines.append(f"{format_number(memory.trainable_parameters)} trained parameters")
     return "<br>".join(lines)
 
 

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from repnet_search.report.figures_style import BLUE, GREEN, GREY, ORANGE, SKY, VERMILLION, finish
 from repnet_search.results.record import Outcome
 from repnet_search.results.study import StudyView
+from repnet_search.units import format_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def create_funnel_figure(steps: Sequence[FunnelStep]) -> go.Figure:
         y=[step.name for step in steps],
         orientation="h",
         marker={"color": [step.colour for step in steps]},
-        text=[f"{step.count:,}".replace(",", " ") for step in steps],
+        text=[format_number(step.count) for step in steps],
         textposition="auto",
         textangle=0,
         hovertext=[f"{step.count} {step.name}: {step.meaning}" for step in steps],

@@ -16,12 +16,12 @@ from repnet_search.report.figures_step import create_memory_figure
 from repnet_search.report.memory_plot import create_picture
 from repnet_search.report.study_parts import Code, Paragraph, Part, Picture, Section, Table, draw_bar
 from repnet_search.report.study_sections import describe_account, limit_text
-from repnet_search.report.wording import describe_connectors, describe_recipe, format_number
+from repnet_search.report.wording import describe_connectors, describe_recipe
 from repnet_search.results.record import TrialRecord
 from repnet_search.results.study import StudyView
 from repnet_search.spec.files import design_to_yaml
 from repnet_search.spec.resolve import resolve
-from repnet_search.units import format_size
+from repnet_search.units import format_number, format_size
 
 
 def winner_section(view: StudyView, winner: TrialRecord) -> Section:

@@ -11,6 +11,7 @@ from repnet_search.results.record import TrialRecord
 from repnet_search.results.statistics import INTERVAL_SEEDS, mean_and_interval
 from repnet_search.spec.design import BackboneSpec, Design
 from repnet_search.spec.training import Metric
+from repnet_search.units import format_number
 
 if TYPE_CHECKING:
     from repnet_search.results.confirmation import Confirmation  # optuna, which an estimate needs not
@@ -51,16 +52,7 @@ def describe_gap(points: float) -> str:
 
 def format_count(count: int, noun: str) -> str:
     """Returns a number of things: 1 epoch, 2 epochs."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def format_number(number: int) -> str:
-    """Returns a number with its thousands apart.
-
-    >>> format_number(16450)
-    '16 450'
-    """
-    return f"{number:,}".replace(",", " ")
+    return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def describe_accuracy(record: TrialRecord, confirmation: Confirmation | None, *, metric: Metric) -> str:

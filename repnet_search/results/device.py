@@ -16,6 +16,7 @@ from repnet_search.results.study import StudyView
 from repnet_search.spec.resolve import resolve
 from repnet_search.spec.study import StudySpec
 from repnet_search.spec.target import DeviceLimits
+from repnet_search.units import format_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,21 @@ def place_record(record: TrialRecord, settings: StudySpec, *, limits: DeviceLimi
     """
     explained = explain_memory(resolve(record.design), classes=settings.data.classes, schedule=settings.schedule)
     return PlacedRecord(record, explained.estimate, check_fit(explained, limits))
+
+
+def describe_shortage(view: StudyView, limits: DeviceLimits) -> str:
+    """Returns which of the limits leaves no trained design of a study, as a clause."""
+    every = trained(view.records)
+    if not every:
+        return "it has trained none yet"
+    least = min(record.ram_bytes for record in every)
+    if least > limits.ram_bytes:
+        return f"its least needs {format_size(least)} of training memory"
+    sizes = [record.flash_bytes for record in every if record.ram_bytes <= limits.ram_bytes]
+    known = [size for size in sizes if size is not None]
+    if not known:
+        return "an earlier version recorded no flash of its designs, but --board counts it anew"
+    return f"of those within the memory, the least flash is {format_size(min(known))}"
 
 
 def front_on_device(view: StudyView, limits: DeviceLimits) -> list[PlacedRecord]:
@@ -58,7 +74,7 @@ def front_on_device(view: StudyView, limits: DeviceLimits) -> list[PlacedRecord]
 
 
 def winner_on_device(view: StudyView, limits: DeviceLimits, *, front: Sequence[PlacedRecord]) -> PlacedRecord:
-    """Returns the winner among what a device holds: the best confirmed mean, if the search's own best was confirmed.
+    """Returns the winner among what a device holds, as `choose_winner` does among what a budget holds.
 
     Args:
         view: the study.
@@ -69,8 +85,6 @@ def winner_on_device(view: StudyView, limits: DeviceLimits, *, front: Sequence[P
         SpecError: a design cannot be read by this version.
     """
     best = front[-1]
-    if best.record.design_id not in view.confirmed:
-        return best
     confirmed = [record for record in trained(view.records) if record.design_id in view.confirmed]
     placed = [place_record(record, view.settings, limits=limits) for record in confirmed]
     fitting = {item.record.number: item for item in (*placed, best) if item.fit.fits}

@@ -74,6 +74,8 @@ def validate_spec(kind: type[Spec], value: dict[str, Any], *, source: str) -> Sp
         return kind.model_validate(value)
     except ValidationError as error:
         raise SpecError(f"{source}: {_sentence(kind, error.errors(include_url=False))}") from error
+    except SpecError as error:  # of the registry of backbones
+        raise SpecError(f"{source}: {error}") from error
 
 
 def dump_yaml(value: dict[str, Any]) -> str:
@@ -190,7 +192,9 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _kind_of(value: object) -> str:
-    return "empty" if value is None else f"a {type(value).__name__}"
+    if value is None:
+        return "empty"
+    return {"str": "text", "list": "a list"}.get(type(value).__name__, f"a single {type(value).__name__}")
 
 
 def _first_line(error: Exception) -> str:

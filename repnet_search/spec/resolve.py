@@ -53,18 +53,28 @@ class ResolvedDesign:
         return self.table.feature_channels + (self.modules[-1].out_channels if self.head_reads_stream else 0)
 
 
-def resolve(design: Design, *, clamp_groups: bool = False) -> ResolvedDesign:
+def resolve(design: Design, *, clamp_groups: bool = False, source: str | None = None) -> ResolvedDesign:
     """Returns a design in its one explicit and effective form.
 
     Args:
         design: as written.
         clamp_groups: a group count that does not divide is lowered to the next divisor, as a search space wants it;
             in an explicit file it is an error.
+        source: the file that says so, for errors.
 
     Raises:
         SpecError: a connector out of range, after a block that does nothing, doubled or out of order, a group count
             that does not divide, block_input with another exchange than both, or a map that is pooled away.
     """
+    try:
+        return _resolve(design, clamp_groups=clamp_groups)
+    except SpecError as error:
+        if source is None:
+            raise
+        raise SpecError(f"{source}: {error}") from error
+
+
+def _resolve(design: Design, *, clamp_groups: bool) -> ResolvedDesign:
     backbone = design.backbone
     table = get_table(backbone)
     _check_connectors(design, table)

@@ -111,9 +111,17 @@ def test_a_bundle_that_cannot_be_moved_in_leaves_the_old_one(monkeypatch: pytest
 def test_what_came_there_meanwhile_is_not_replaced() -> None:
     with hold_place(Path("out"), force=False) as place:
         Path("out").mkdir()
+        Path("out/mine").touch()
         with pytest.raises(RepnetSearchError, match="exists already"):
             place.finish()
-    assert list(Path("out").iterdir()) == []
+    assert [path.name for path in Path("out").iterdir()] == ["mine"]
+
+
+def test_an_empty_folder_is_taken_without_force() -> None:
+    Path("out").mkdir()
+    write(Path("out"), force=False)
+    assert [path.name for path in Path("out").iterdir()] == ["manifest.json"]
+    assert [path.name for path in Path().iterdir()] == ["out"]
 
 
 def test_a_bundle_of_format_1_is_replaced() -> None:

@@ -19,6 +19,7 @@ from repnet_search.search.study import open_study
 from repnet_search.spec.resolve import ResolvedDesign
 from repnet_search.spec.study import Sampler, StudySpec
 from repnet_search.training.proxy import ProxyResult, Rungs
+from repnet_search.units import format_number
 
 
 class DecidedByPool(Search):
@@ -81,7 +82,7 @@ def test_few_trainings_say_nothing_of_accuracy(
     assert "the best quarter of 30 trained designs apart" in shown
     assert "Few trainings mean little" in shown
     assert "in 95 of 100 cases, pool" in shown
-    assert f"over all {feasible.space.combinations:,} designs of the space" in shown
+    assert f"over all {format_number(feasible.space.combinations)} designs of the space" in shown
 
 
 def test_equal_accuracies_say_nothing(workplace: Path, settings: StudySpec, feasible: FeasibleSpace) -> None:

@@ -92,7 +92,7 @@ def test_a_field_that_decides_alone_explains_everything() -> None:
 def test_the_command_prints_and_gives_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["profile", "--space", "paper", "--budget", "256KB"]) == 0
     text = capsys.readouterr().out
-    for part in ("6,912 of choices, all counted", "71.53 % within 256.0 KiB", "← budget", "What drives memory most"):
+    for part in ("6 912 of choices, all counted", "71.53 % within 256.0 KiB", "← budget", "What drives memory most"):
         assert part in text
     assert run_cli(["profile", "--space", "paper", "--budget", "256KB", "--schedule", "streamed", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -133,7 +133,7 @@ def test_options_override_the_space(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--budget", "256KB", "--space", "nowhere.yaml"], 1, "nowhere.yaml"),
         (["--space", "paper"], 2, "Say what the device has: --budget 256KB"),
-        (["--budget", "0"], 2, "between 1 byte"),
+        (["--budget", "0"], 2, "between 1024 bytes"),
         (["--budget", "1MB", "--space", "paper", "--plot", "picture.gif"], 2, "written as .html or .png"),
         (["--budget", "1MB", "--schedule", "fast"], 2, "'fast' is not one of"),
     ],
