@@ -35,7 +35,7 @@ from repnet_search.search.finish import SearchResult
 from repnet_search.spec.study import StudySpec
 from repnet_search.spec.training import Metric
 from repnet_search.training.task import Task
-from repnet_search.units import format_size
+from repnet_search.units import format_number, format_size
 
 FEW_VALIDATION_IMAGES = 100
 UNEQUAL_RATIO = 1.5
@@ -201,13 +201,14 @@ class RunPresenter:
     def _funnel(self, view: StudyView) -> str:
         """Returns what became of all designs that were looked at, in a line."""
         seen, over = (sum(getattr(record, name) for record in view.records) for name in ("seen", "over"))
-        looked = f"{format_count(seen, 'design')} looked at, {over} of them over the limits; " if seen else ""
+        looked = f"{format_count(seen, 'design')} looked at, {format_number(over)} of them over the limits; "
+        trained = format_number(view.trained_count) if seen else format_count(view.trained_count, "design")
+        pruned, repeated = view.count(Outcome.OVER_BUDGET), view.count(Outcome.REPEATED)
         stopped, cut_off = view.count(Outcome.STOPPED), view.count(Outcome.INTERRUPTED)
         return (
-            f"{looked}{view.trained_count if seen else format_count(view.trained_count, 'design')} trained"
-            f"{f', {stopped} of them stopped at a rung' if stopped else ''}, and the last layer alone in "
-            f"{format_count(_count_variants(view.records), 'variant')}; {view.count(Outcome.OVER_BUDGET)} pruned as "
-            f"over budget, {view.count(Outcome.REPEATED)} repeated, {view.count(Outcome.FAILED)} failed"
+            f"{looked if seen else ''}{trained} trained{f', {stopped} of them stopped at a rung' if stopped else ''}, "
+            f"and the last layer alone in {format_count(_count_variants(view.records), 'variant')}; "
+            f"{format_number(pruned)} pruned as over budget, {repeated} repeated, {view.count(Outcome.FAILED)} failed"
             f"{f', {cut_off} interrupted' if cut_off else ''}; {time.monotonic() - self._started:.0f} s."
         )
 

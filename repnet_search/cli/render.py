@@ -128,11 +128,14 @@ def comparison_table(
     for heading in ("memory", "validation", "test"):
         table.add_column(heading, justify="right")
     table.add_column("connectors after block")
+    names: dict[str, list[str]] = {}  # the winner may be the last layer alone
     for name, record in compared:
+        names.setdefault(record.design_id, []).append(name)
+    for record in {record.design_id: record for _, record in compared}.values():
         width = f"{_describe_width(record.design)}, " if widths else ""
         size = f"{width}{record.design.resolution} px"
         table.add_row(
-            name,
+            ", ".join(names[record.design_id]),
             format_size(record.ram_bytes),
             format_percent(record.validation_accuracy),
             format_percent(tested.get(record.design_id)),

@@ -102,11 +102,7 @@ def _print_verification(result: Verification, *, title: str, weights: str) -> No
 
     from repnet_search.cli.render import create_console
 
-    table = Table(
-        title=f"{title}, micro-batch {result.batch}, weights {weights}, torch {torch.__version__}",
-        title_justify="left",
-        box=None,
-    )
+    table = Table(box=None)
     table.add_column("")
     for heading in ("estimated", "measured", ""):
         table.add_column(heading, justify="right")
@@ -114,6 +110,8 @@ def _print_verification(result: Verification, *, title: str, weights: str) -> No
         mark = "equal" if term.equal else f"off by {term.measured - term.estimated:+}"
         table.add_row(f"{term.name} ({term.unit})", str(term.estimated), str(term.measured), mark)
     console = create_console()
+    made_with = f"micro-batch {result.batch}, weights {weights}, torch {torch.__version__}"
+    console.print(f"{title}, {made_with}", style="bold", soft_wrap=True)
     console.print(table)
     console.print(_gradient_sentence(result), soft_wrap=True)
     console.print(_not_compared(result), soft_wrap=True)

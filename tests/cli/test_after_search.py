@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from repnet_search.cli.render import comparison_table
 from repnet_search.results.confirmation import ConfirmedRun, dump_run
 from repnet_search.results.front import pareto_front
-from repnet_search.results.record import TrialRecord
+from repnet_search.results.record import Origin, TrialRecord
 from repnet_search.results.storage import load_optuna_study, open_storage
 from repnet_search.results.study import load_study
 from repnet_search.search import run as run_module
@@ -157,3 +158,11 @@ def test_what_a_board_has_left_is_what_memory_is_shown_against(cli: Run) -> None
     assert done.code == 0, done.err
     assert " of 180.0 KiB\n" in done.out.split("training memory")[-1]
     assert "1 epoch of 1 view per image" in done.out
+
+
+def test_a_design_that_is_compared_by_two_names_stands_in_one_row(cli: Run, workplace: Path) -> None:
+    assert cli(*TINY).code == 0
+    record = next(item for item in load_study("mine").records if item.origin is Origin.LAST_LAYER)
+    table = comparison_table([("winner", record), ("last layer alone", record)], {record.design_id: 0.5})
+    assert table.row_count == 1
+    assert list(table.columns[0].cells) == ["winner, last layer alone"]
