@@ -13,7 +13,7 @@ from repnet_search import DeviceLimits, MemoryExplanation, RepnetSearchError, St
 from . import tables
 from .design_neighbours import show_neighbours
 from .design_results import show_results
-from .navigation import Page, go_to
+from .navigation import Page, go_to, read_place
 from .parts import show_figure, show_metrics, show_note, show_table
 from .step_view import create_fitting_plan, show_step
 
@@ -23,7 +23,9 @@ PARTS: Final = ("Memory", "What it learned", "Fields and file", "Designs next to
 def show_design(view: StudyView, record: TrialRecord) -> None:
     """Shows everything about a trial's design, part by part: only the open part is drawn, so that it comes at once."""
     _show_summary(view, record)
-    memory, learned, fields, neighbours = st.tabs(PARTS, key="design-part", on_change="rerun")
+    part = read_place().part
+    st.session_state["design-part"] = part if part in PARTS else PARTS[0]
+    memory, learned, fields, neighbours = st.tabs(PARTS, key="design-part", on_change=_take_part)
     if memory.open:
         with memory:
             _show_memory(view, record)
@@ -37,6 +39,10 @@ def show_design(view: StudyView, record: TrialRecord) -> None:
     if neighbours.open:
         with neighbours:
             show_neighbours(view, record)
+
+
+def _take_part() -> None:
+    go_to(part=st.session_state["design-part"])
 
 
 def _show_summary(view: StudyView, record: TrialRecord) -> None:

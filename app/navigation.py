@@ -40,6 +40,7 @@ class Place:
     study: str | None
     design: str | None
     compared: tuple[str, ...]
+    part: str | None
 
 
 def read_place() -> Place:
@@ -47,7 +48,7 @@ def read_place() -> Place:
     wanted, given = st.query_params, st.query_params.get("page")
     compared = tuple(part for part in wanted.get("compare", "").split(",") if part)[:MOST_COMPARED]
     page = Page(given) if given in {page.value for page in Page} else None
-    return Place(page, wanted.get("study"), wanted.get("design"), compared)
+    return Place(page, wanted.get("study"), wanted.get("design"), compared, wanted.get("part"))
 
 
 def go_to(
@@ -56,8 +57,9 @@ def go_to(
     study: str | None = None,
     design: str | None = None,
     compared: Sequence[str] | None = None,
+    part: str | None = None,
 ) -> None:
-    """Changes what is named and keeps the rest; another study leaves the old one's designs behind.
+    """Changes what is named and keeps the rest; another study leaves the old one's designs behind, another page parts.
 
     For callbacks: what the script writes runs after them.
     """
@@ -68,6 +70,7 @@ def go_to(
         "study": study or place.study,
         "design": design or (None if is_other else place.design),
         "compare": ",".join(compared if compared is not None else () if is_other else place.compared),
+        "part": part or (place.part if page in (None, place.page) else None),
     }
     st.query_params.from_dict({name: str(value) for name, value in values.items() if value})
 

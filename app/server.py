@@ -9,7 +9,7 @@ from streamlit.web.cli import main as run_streamlit
 
 from repnet_search import RepnetSearchError
 
-from .storage import read_studies
+from .storage import find_file, read_studies
 
 
 def serve(script: str, arguments: Sequence[str]) -> None:
@@ -21,6 +21,7 @@ def serve(script: str, arguments: Sequence[str]) -> None:
     """
     given = list(arguments)
     name = given[given.index("--") + 1] if "--" in given else None
-    with suppress(RepnetSearchError):  # the page says it
-        read_studies(name)
+    if find_file(name) is not None:  # what a database server has is read again every few seconds
+        with suppress(RepnetSearchError):  # the page says it
+            read_studies(name)
     run_streamlit(["run", script, *given], prog_name="streamlit")

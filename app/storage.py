@@ -80,7 +80,7 @@ def open_fresh(storage: str | None) -> Any:
 
 def find_stamp(storage: str | None) -> Stamp:
     """Returns numbers that change when a storage is written to; of a database server they change with the time."""
-    path = _find_file(storage)
+    path = find_file(storage)
     if path is None:
         return (int(time.time() // FRESH_SECONDS),)
     stamp: list[int] = []
@@ -93,6 +93,15 @@ def find_stamp(storage: str | None) -> Stamp:
     return tuple(stamp)
 
 
+def find_file(storage: str | None) -> Path | None:
+    """Returns the file of a storage, None of a database server's."""
+    if storage is None:
+        return _JOURNAL
+    if storage.startswith(_SQLITE):
+        return Path(storage.removeprefix(_SQLITE))
+    return None if "://" in storage else Path(storage)
+
+
 @st.cache_resource(max_entries=2, show_spinner="Reading the studies …")
 def _read_studies(storage: str | None, *, stamp: Stamp) -> Reading:
     unreadable: list[str] = []
@@ -100,7 +109,7 @@ def _read_studies(storage: str | None, *, stamp: Stamp) -> Reading:
     if not views:
         none = "This storage holds no study of repnet-search; 'repnet-search run' makes one."
         raise RepnetSearchError(unreadable[0] if unreadable else none)
-    path = _find_file(storage)
+    path = find_file(storage)
     written = path.stat().st_mtime if path is not None else None
     return Reading(views, tuple(unreadable), stamp, written)
 
@@ -135,7 +144,7 @@ def _find_identity(storage: str | None, stamp: Stamp) -> Stamp:
     if storage is not None and "://" in storage:
         return stamp
     try:
-        with (_find_file(storage) or _JOURNAL).open("rb") as file:
+        with (find_file(storage) or _JOURNAL).open("rb") as file:
             start = file.readline(1000)  # names the process that wrote it, so that another journal differs
     except OSError:
         return stamp
@@ -166,14 +175,6 @@ def _copies_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="repnet-search-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def _find_file(storage: str | None) -> Path | None:
-    if storage is None:
-        return _JOURNAL
-    if storage.startswith(_SQLITE):
-        return Path(storage.removeprefix(_SQLITE))
-    return None if "://" in storage else Path(storage)
 
 
 def _explain(error: Exception) -> RepnetSearchError:

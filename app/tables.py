@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 import repnet_search
-from repnet_search import Design, Outcome, StudyImportance, StudyView, TrialRecord, figures
+from repnet_search import Design, Outcome, StudyImportance, StudyView, TrialRecord, figures, format_count
 
 MEMORY: Final = "training memory (KiB)"
 ACCURACY: Final = "validation accuracy (%)"
@@ -150,15 +150,6 @@ def to_words(name: str) -> str:
 def format_percent(share: float | None) -> str:
     """Returns a share of 0..1 for people, a dash where there is none."""
     return f"{100 * share:.1f} %" if share is not None else "–"
-
-
-def format_count(count: int, noun: str) -> str:
-    """Returns how many of something there are, the plural with an s.
-
-    >>> format_count(1, "seed"), format_count(1200, "design")
-    ('1 seed', '1 200 designs')
-    """
-    return f"{repnet_search.format_number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def format_accuracy(view: StudyView, record: TrialRecord) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 import streamlit as st
 
-from repnet_search import Outcome, StudyView, TrialRecord
+from repnet_search import Outcome, StudyView, TrialRecord, format_count
 
 from . import tables
 from .navigation import Page, go_to
@@ -41,7 +41,7 @@ def show_trials(view: StudyView) -> None:
         on_row=partial(_take_row, key, records),
     )
     st.caption("Select a row to open its design; a heading sorts, and the magnifying glass above the table searches.")
-    epochs = tables.format_count(view.settings.training.epochs, "epoch")
+    epochs = format_count(view.settings.training.epochs, "epoch")
     st.caption(f"Memory: {tables.describe_account(view)}. Accuracy: measured once, {epochs} from one seed.")
     show_csv_button(frame, file_name="trials.csv")
 

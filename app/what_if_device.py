@@ -68,17 +68,17 @@ def read_target(values: dict[str, Any]) -> Target:
     """Returns what the values of the device's fields mean; a field that means nothing counts as empty."""
     problems: dict[str, str] = {}
 
-    def read(name: str, *, least_bytes: int) -> int | None:
+    def read(name: str, *, zero: bool = False) -> int | None:
         text = str(values[name] or "").strip()
         try:
-            return repnet_search.parse_size(text, least_bytes=least_bytes) if text else None
+            return repnet_search.parse_size(text, zero=zero) if text else None
         except RepnetSearchError as error:
             problems[name] = f"{name}: {error}"
             return None
 
     board = None if values["device"] == BUDGET else repnet_search.get_board(values["device"])
-    budget, flash = read("budget", least_bytes=1), read("flash", least_bytes=1)
-    reserve = read("reserve", least_bytes=0)
+    budget, flash = read("budget"), read("flash")
+    reserve = read("reserve", zero=True)
     try:
         limits = _limits(board, budget or values["usual_bytes"], reserve, flash)
     except RepnetSearchError as error:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from repnet_search.report import figures
     from repnet_search.report.memory_plot import save_memory_plot
+    from repnet_search.report.wording import format_count
     from repnet_search.results.front import best_under, pareto_front
     from repnet_search.results.record import Origin, Outcome, TrialRecord
     from repnet_search.results.storage import load_optuna_study, open_storage
@@ -81,6 +82,7 @@ __all__ = [
     "explain_memory",
     "figures",
     "find_nearest",
+    "format_count",
     "format_number",
     "format_size",
     "get_board",
@@ -137,6 +139,7 @@ _HOME = {
     "explain_memory": "memory",
     "figures": "report.figures",
     "find_nearest": "memory",
+    "format_count": "report.wording",
     "format_number": "units",
     "format_size": "units",
     "get_board": "boards",

@@ -18,12 +18,12 @@ _SIZE = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*
 _LARGEST_BYTES = 1024 * GIB
 
 
-def parse_size(text: str, *, least_bytes: int = 1) -> int:
+def parse_size(text: str, *, zero: bool = False) -> int:
     """Returns the bytes that a text such as "256KB", "1.5 MiB" or "262144" means.
 
     Args:
         text: what was written.
-        least_bytes: 0 where nothing at all is a size too; more where so little makes no sense.
+        zero: whether less than a KiB is a size too, down to nothing at all. Else that is a number without its unit.
 
     Raises:
         UsageError: the text is not a size in this range with a known unit.
@@ -37,9 +37,10 @@ def parse_size(text: str, *, least_bytes: int = 1) -> int:
             f"A size is a number with one of B, KB (1024 bytes), kB (1000), MB, GB, such as 256KB, but got {text!r}."
         )
     size = float(match[1]) * _UNIT_BYTES[match[2]]
+    least_bytes = 0 if zero else KIB
     if not least_bytes <= size <= _LARGEST_BYTES:
-        least = {0: "0", 1: "1 byte"}.get(least_bytes, f"{least_bytes} bytes")
-        unit = "" if match[2] else ", which is in bytes; write the unit, such as 256KB"
+        least = "0" if zero else "1 KB"
+        unit = ", which is in bytes; write the unit, such as 256KB" if 0 < size < least_bytes and not match[2] else ""
         raise UsageError(f"A size must be between {least} and 1024 GB here, but got {text!r}{unit}.")
     return round(size)
 

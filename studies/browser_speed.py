@@ -104,8 +104,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md").resolve())
+    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
+    to = arguments.to.resolve()  # before another folder is the current one
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)  # of the sampler that is told what to choose
     with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +116,7 @@ def main() -> None:
         os.chdir("/")
     lines = _report(sessions, trials=arguments.trials)
     print("\n".join(lines))
-    save_text(arguments.to, "\n".join(lines) + "\n")
+    save_text(to, "\n".join(lines) + "\n")
 
 
 def _report(sessions: list[Times], *, trials: int) -> list[str]:

@@ -213,8 +213,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md").resolve())
+    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
+    to = arguments.to.resolve()  # before another folder is the current one
     random = Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -227,7 +228,7 @@ def main() -> None:
         lines = _report(run, view, random, seed=arguments.seed)
         os.chdir("/")
     print("\n".join(lines))
-    save_text(arguments.to, "\n".join(lines) + "\n")
+    save_text(to, "\n".join(lines) + "\n")
 
 
 def _report(run: KilledRun, view: StudyView, random: Random, *, seed: int) -> list[str]:

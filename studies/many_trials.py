@@ -193,8 +193,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--proposals", type=int, default=40)
-    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md").resolve())
+    parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
+    to = arguments.to.resolve()  # before another folder is the current one
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)  # of the sampler that is told what to choose
     found: dict[int, dict[str, Seconds]] = {}
@@ -206,7 +207,7 @@ def main() -> None:
             os.chdir("/")
     lines = _report(found, size_bytes=size_bytes, proposals=arguments.proposals)
     print("\n".join(lines))
-    save_text(arguments.to, "\n".join(lines) + "\n")
+    save_text(to, "\n".join(lines) + "\n")
 
 
 def _report(found: dict[int, dict[str, Seconds]], *, size_bytes: int, proposals: int) -> list[str]:

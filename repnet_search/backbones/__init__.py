@@ -8,9 +8,10 @@ from repnet_search.backbones.registry import (
     is_own,
     list_backbones,
 )
-from repnet_search.backbones.table import Activation, Block, BlockTable, Conv, SqueezeExcite
+from repnet_search.backbones.table import SMOOTH_PARTS, Activation, Block, BlockTable, Conv, SqueezeExcite
 
 __all__ = [
+    "SMOOTH_PARTS",
     "Activation",
     "Block",
     "BlockTable",

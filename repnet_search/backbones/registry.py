@@ -113,7 +113,7 @@ def _backbone(name: str) -> _Backbone:
         return _Backbone(_refuse_own)
     if name not in _BACKBONES:
         raise SpecError(
-            f"The backbone must be one of {', '.join(list_backbones())}, or your own as FILE.py:FUNCTION, but got "
-            f"{name!r}." + suggest(name, _BACKBONES)
+            f"The backbone must be one of {', '.join(list_backbones())}, or your own by --backbone FILE.py:FUNCTION, "
+            f"but got {name!r}." + suggest(name, _BACKBONES)
         )
     return _BACKBONES[name]

@@ -17,6 +17,9 @@ from functools import cached_property
 
 from repnet_search.errors import SpecError
 
+SMOOTH_PARTS = "h-swish, SiLU, squeeze-and-excitation or a layer behind its pooling"
+"""What int8 lacks, and training a whole network."""
+
 
 class Activation(StrEnum):
     """What follows a convolution."""
@@ -204,15 +207,15 @@ class BlockTable:
 
     @cached_property
     def has_smooth_parts(self) -> bool:
-        """Whether there is more than convolutions, clamps, sums and max pools in it: h-swish, SiLU, or a squeeze."""
+        """Whether there is more than convolutions, clamps, sums and max pools in it: one of `SMOOTH_PARTS`."""
         return any(block.squeeze is not None or block.pools_first or block.is_smooth for block in self.blocks)
 
     def check_int8(self) -> None:
         """Raises SpecError where there is a part that this version cannot run in int8."""
         if self.has_smooth_parts:
             raise SpecError(
-                f"{self.name} has h-swish, SiLU or squeeze-and-excitation, which this version has in float32 alone, "
-                "but got activation_bits 8; use activation_bits 32."
+                f"{self.name} has {SMOOTH_PARTS}, which this version has in float32 alone, but got activation_bits 8; "
+                "use activation_bits 32."
             )
 
     def convs(self) -> Iterator[Conv]:

@@ -10,7 +10,7 @@ import click
 
 from repnet_search.cli.own_backbone import cut_option, make_own_backbone, requested_cut
 from repnet_search.errors import UsageError
-from repnet_search.units import KIB, parse_size
+from repnet_search.units import parse_size
 
 if TYPE_CHECKING:
     from repnet_search.spec.design import BackboneSpec
@@ -55,7 +55,7 @@ class Size(click.ParamType[int]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Returns the bytes."""
         try:
-            return value if isinstance(value, int) else parse_size(str(value), least_bytes=0 if self.zero else KIB)
+            return value if isinstance(value, int) else parse_size(str(value), zero=self.zero)
         except UsageError as error:
             self.fail(str(error), param, ctx)
 
@@ -297,4 +297,4 @@ def make_backbone(name: str, width_mult: float | None, *, last_conv: bool) -> Ba
     if name.endswith(".py"):
         raise UsageError(f"A backbone of your own is FILE.py:FUNCTION, but got {name}; name its function too.")
     width = {} if width_mult is None else {"width_mult": width_mult}
-    return validate_spec(BackboneSpec, {"name": name, **width, "last_conv": last_conv}, source="backbone")
+    return validate_spec(BackboneSpec, {"name": name, **width, "last_conv": last_conv}, source="--backbone")

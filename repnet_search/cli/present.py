@@ -204,11 +204,11 @@ class RunPresenter:
         looked = f"{format_count(seen, 'design')} looked at, {format_number(over)} of them over the limits; "
         trained = format_number(view.trained_count) if seen else format_count(view.trained_count, "design")
         pruned, repeated = view.count(Outcome.OVER_BUDGET), view.count(Outcome.REPEATED)
-        stopped, cut_off = view.count(Outcome.STOPPED), view.count(Outcome.INTERRUPTED)
+        stopped, cut_off, failed = map(view.count, (Outcome.STOPPED, Outcome.INTERRUPTED, Outcome.FAILED))
         return (
             f"{looked if seen else ''}{trained} trained{f', {stopped} of them stopped at a rung' if stopped else ''}, "
             f"and the last layer alone in {format_count(_count_variants(view.records), 'variant')}; "
-            f"{format_number(pruned)} pruned as over budget, {repeated} repeated, {view.count(Outcome.FAILED)} failed"
+            f"{format_number(pruned)} pruned as over budget, {format_number(repeated)} repeated, {failed} failed"
             f"{f', {cut_off} interrupted' if cut_off else ''}; {time.monotonic() - self._started:.0f} s."
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repnet_search.backbones import Activation, Block, BlockTable, Conv, SqueezeExcite
+from repnet_search.backbones import SMOOTH_PARTS, Activation, Block, BlockTable, Conv, SqueezeExcite
 from repnet_search.errors import SpecError
 from repnet_search.graph.frozen import emit_frozen_conv, emit_streamed_block
 from repnet_search.graph.normed import emit_backbone_norm, emit_bare_conv
@@ -37,14 +37,14 @@ class BackboneEmitter:
         """Prepares to emit to a tape.
 
         Raises:
-            SpecError: an int8 backbone, or a whole network to train, with h-swish, SiLU or squeeze-and-excitation.
+            SpecError: an int8 backbone, or a whole network to train, with one of `SMOOTH_PARTS`.
         """
         if tape.quantised:
             table.check_int8()
         if table.has_smooth_parts and trained is not Trained.DESIGN:
             raise SpecError(
-                f"{table.name} has h-swish, SiLU or squeeze-and-excitation, through which this version trains no whole "
-                f"network, but got to train {trained.value}; use another backbone."
+                f"{table.name} has {SMOOTH_PARTS}, through which this version trains no whole network, but got to "
+                f"train {trained.value}; use another backbone."
             )
         self.tape = tape
         self.table = table

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repnet_search.backbones import Activation, Block, BlockTable, Conv
+from repnet_search.backbones import SMOOTH_PARTS, Activation, Block, BlockTable, Conv
 from repnet_search.errors import SpecError
 from repnet_search.graph import Trained
 
@@ -85,13 +85,13 @@ class NormedBackbone(nn.Module):
 
         Raises:
             KeyError: `state` lacks a key of the table.
-            SpecError: the backbone has smooth activations or squeeze-and-excitation.
+            SpecError: the backbone has `SMOOTH_PARTS`.
         """
         super().__init__()
         if table.has_smooth_parts:
             raise SpecError(
-                f"{table.name} has h-swish, SiLU or squeeze-and-excitation, through which this version trains no whole "
-                "network; use another backbone."
+                f"{table.name} has {SMOOTH_PARTS}, through which this version trains no whole network; use another "
+                "backbone."
             )
         self.norms_train = trained is not Trained.DESIGN
         self.blocks = nn.ModuleList(NormedBlock(block, norm_eps=table.norm_eps) for block in table.blocks)

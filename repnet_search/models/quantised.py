@@ -83,7 +83,7 @@ class QuantisedBackbone(nn.Module):
             train_bias: whether all biases train.
 
         Raises:
-            SpecError: h-swish, SiLU or squeeze-and-excitation.
+            SpecError: the table has `SMOOTH_PARTS`.
         """
         super().__init__()
         table.check_int8()

@@ -25,7 +25,6 @@ from repnet_search.units import format_size
 HEIGHT_PIXELS: Final = 760
 _COLOURS: Final = ROLE_COLOURS | {Role.STATISTICS: "#9A86E0"}  # black would not be seen on a dark page
 _ROOM_FOR_NAME: Final = 0.85
-_MOST_TICKS: Final = 28
 _GAPS: Final = 10
 """The part of what is used that stands between two regions, for their names."""
 _BAND: Final = {"fillcolor": ORANGE, "opacity": 0.25, "line_width": 0, "layer": "below"}
@@ -197,7 +196,7 @@ def _add_regions(figure: go.Figure, picture: MemoryPicture, plan: MemoryPlan) ->
             col=1,
         )
         ticks += [(base / unit, "0"), (high / unit, f"{region.used_bytes / unit:.0f}")] if region.used_bytes else []
-    figure.update_yaxes(tickvals=[at for at, _ in ticks], ticktext=[text for _, text in ticks], row=2)
+    figure.update_yaxes(tickvals=[at for at, _ in ticks], ticktext=[text for _, text in picture.ticks], row=2)
 
 
 def _add_marks(figure: go.Figure, picture: MemoryPicture, marked: str | None) -> None:
@@ -251,17 +250,8 @@ def _spans(picture: MemoryPicture, place: str | None) -> list[tuple[int, int]]:
     return spans
 
 
-def _thin(picture: MemoryPicture) -> list[tuple[int, str]]:
-    """Returns the ticks that have room: a browser takes longer to draw their names than all the rest."""
-    room, kept = len(picture.operators) / _MOST_TICKS, [picture.ticks[0]]
-    for tick in picture.ticks[1:]:
-        if tick[0] - kept[-1][0] >= room:
-            kept.append(tick)
-    return kept
-
-
 def _lay_out(figure: go.Figure, picture: MemoryPicture, address_bytes: int) -> None:
-    unit, name, ticks = picture.unit_bytes, picture.unit, _thin(picture)
+    unit, name = picture.unit_bytes, picture.unit
     finish(figure, height=HEIGHT_PIXELS)
     figure.update_layout(barmode="overlay", bargap=0)
     figure.update_xaxes(
@@ -269,8 +259,8 @@ def _lay_out(figure: go.Figure, picture: MemoryPicture, address_bytes: int) -> N
         showgrid=False,
         zeroline=False,
         tickangle=-90,
-        tickvals=[op for op, _ in ticks],
-        ticktext=[text for _, text in ticks],
+        tickvals=[op for op, _ in picture.ticks],
+        ticktext=[text for _, text in picture.ticks],
         tickfont={"size": 10},
     )
     figure.update_xaxes(title="operator of the training step; b: block, m: module", row=2)

@@ -85,7 +85,8 @@ def winner_on_device(view: StudyView, limits: DeviceLimits, *, front: Sequence[P
         SpecError: a design cannot be read by this version.
     """
     best = front[-1]
-    confirmed = [record for record in trained(view.records) if record.design_id in view.confirmed]
+    within = [record for record in trained(view.records) if record.ram_bytes <= limits.ram_bytes]
+    confirmed = [record for record in within if record.design_id in view.confirmed]
     placed = [place_record(record, view.settings, limits=limits) for record in confirmed]
     fitting = {item.record.number: item for item in (*placed, best) if item.fit.fits}
     records = [item.record for item in fitting.values()]

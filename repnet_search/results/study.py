@@ -57,7 +57,7 @@ class StudyView:
         return count_trained(self.records)
 
     def choose_winner(self, *, budget_bytes: int | None = None) -> TrialRecord | None:
-        """Returns the best design within a budget (None: the study's own), by its confirmed mean where it has one."""
+        """Returns the best design within a budget (None: the study's own), as `confirmation.choose_winner` says."""
         limit = self.settings.available_bytes if budget_bytes is None else budget_bytes
         return choose_winner(self.records, self.confirmed, budget_bytes=limit)
 

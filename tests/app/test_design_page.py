@@ -29,10 +29,7 @@ _MEMORY, _LEARNED, _FIELDS, _NEIGHBOURS = PARTS
 
 
 def _open(open_page: OpenPage, storage: str, number: int, *, part: str = _MEMORY) -> AppTest:
-    page = open_page(storage, page="design", study="first", design=str(number))
-    if part != _MEMORY:
-        page.session_state["design-part"] = part
-        page.run()
+    page = open_page(storage, page="design", study="first", design=str(number), part=part)
     assert not page.exception
     return page
 

@@ -173,7 +173,7 @@ def test_an_unknown_name_is_the_registrys_sentence_with_and_without_a_width() ->
             resolve(parse_spec(Design, f"connectors: []\nbackbone: {text}", source="text"))
         sentences.add(str(error.value).removeprefix("text: "))
     names = ", ".join(list_backbones())
-    rule = f"The backbone must be one of {names}, or your own as FILE.py:FUNCTION"
+    rule = f"The backbone must be one of {names}, or your own by --backbone FILE.py:FUNCTION"
     assert sentences == {f"{rule}, but got 'resnet19'. Did you mean 'resnet18'?"}
     with pytest.raises(SpecError, match=r"backbone\.name must be a valid string, but got 5"):
         parse_spec(Design, "connectors: []\nbackbone: {name: 5}", source="text")

@@ -61,6 +61,9 @@ def test_after_a_confirmation_all_commands_name_the_same_winner(cli: Run, workpl
     assert f"Winner {winner.short_id}: 90.0 ± 2.5 % on validation, confirmed by 3 seeds of 2 epochs" in again.out
     assert "designs looked at, 0 of them over the limits; 0" not in again.out
     assert resolve(load_design(workplace / "repnet-studies" / "mine" / "best.yaml")).id == winner.design_id
+    refused = cli("export", "--study", "mine", "--to", "out", "--budget", "1KB")
+    assert refused.code == 3
+    assert "No trained design of study 'mine' fits 1.0 KiB: its least needs" in refused.err
     assert cli("export", "--study", "mine", "--to", "out").code == 0
     assert resolve(load_design("out/design.yaml")).id == winner.design_id
     for where in ((), ("--flash", "4MB"), ("--board", "stm32f746", "--reserve", 0, "--flash", "4MB")):

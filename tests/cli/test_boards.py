@@ -98,7 +98,7 @@ def test_what_fits_in_the_sum_but_in_no_region(cli: Run, workplace: Path) -> Non
             "--reserve must be less than the RAM of stm32f746, 320.0 KiB.",
         ),
         (("--budget", "256KB", "--reserve", "256KB"), 2, "--reserve must be less than --budget."),
-        (("--board", "stm32f746", "--flash", "0"), 2, "between 1024 bytes"),
+        (("--board", "stm32f746", "--flash", "0"), 2, "between 1 KB"),
         (("--board", "stm32f746", "--reserve", "-1"), 2, "between 0 and"),
         (("--board", "stm32f446"), 3, "A flash of 512.0 KiB cannot hold mobilenet_v2_w035 in fp32"),
         (("--budget", "9MB", "--flash", "40KB"), 3, "use a smaller backbone, or a device with more flash."),

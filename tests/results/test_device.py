@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from repnet_search.boards import Region
 from repnet_search.memory import estimate_memory
 from repnet_search.results.confirmation import Confirmation, ConfirmedRun
@@ -93,3 +95,13 @@ def test_the_confirmed_best_wins_among_what_a_device_holds() -> None:
     assert view.choose_winner() == view.records[2]
     assert replace(view, confirmed=confirmed).choose_winner() == view.records[1]
     assert replace(view, confirmed=confirmed).accuracy_of(view.records[1]) == 0.75
+
+
+@pytest.mark.parametrize(("seen", "number"), [(0.74, 1), (0.76, 2)])
+def test_what_was_not_confirmed_wins_on_a_device_where_it_beats_the_confirmed_mean(seen: float, number: int) -> None:
+    view = make_view(0.5, 0.7, seen)
+    largest = max(record.ram_bytes for record in view.records)
+    confirmation = Confirmation((ConfirmedRun(view.records[1].design_id, 4, 0, 0.75),))
+    asked = replace(view, confirmed={view.records[1].design_id: confirmation})
+    limits = DeviceLimits(largest, None, (Region("all", largest),))
+    assert winner_on_device(asked, limits, front=front_on_device(asked, limits)).record.number == number

@@ -133,7 +133,7 @@ def test_options_override_the_space(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--budget", "256KB", "--space", "nowhere.yaml"], 1, "nowhere.yaml"),
         (["--space", "paper"], 2, "Say what the device has: --budget 256KB"),
-        (["--budget", "0"], 2, "between 1024 bytes"),
+        (["--budget", "0"], 2, "between 1 KB"),
         (["--budget", "1MB", "--space", "paper", "--plot", "picture.gif"], 2, "written as .html or .png"),
         (["--budget", "1MB", "--schedule", "fast"], 2, "'fast' is not one of"),
     ],
