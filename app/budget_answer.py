@@ -45,10 +45,19 @@ def answer_budget(view: StudyView, budget_bytes: int) -> BudgetAnswer:
     record = view.choose_winner(budget_bytes=budget_bytes)
     more = view.choose_winner(budget_bytes=budget_bytes + MORE_BYTES)
     if record is None or more is None:
-        return BudgetAnswer(budget_bytes, record, more, None, False)
+        return BudgetAnswer(budget_bytes, record, more, None, is_confirmed=False)
     both = [view.confirmed.get(item.design_id) for item in (record, more)]
     before, after = (item.validation[0] if item is not None else None for item in both)
-    is_confirmed = before is not None and after is not None
-    if before is None or after is None:
-        before, after = record.validation_accuracy or 0.0, more.validation_accuracy or 0.0
-    return BudgetAnswer(budget_bytes, record, more, after - before, is_confirmed)
+    if before is not None and after is not None:
+        return BudgetAnswer(budget_bytes, record, more, after - before, is_confirmed=True)
+    return _answer_by_search(view, record, budget_bytes)
+
+
+def _answer_by_search(view: StudyView, record: TrialRecord, budget_bytes: int) -> BudgetAnswer:
+    """Returns the answer where one of the two was not confirmed: what more memory buys is then the search's to say."""
+    seen = repnet_search.best_under(view.records, budget_bytes=budget_bytes)
+    more = repnet_search.best_under(view.records, budget_bytes=budget_bytes + MORE_BYTES)
+    if seen is None or more is None:
+        return BudgetAnswer(budget_bytes, record, None, None, is_confirmed=False)
+    gain = (more.validation_accuracy or 0.0) - (seen.validation_accuracy or 0.0)
+    return BudgetAnswer(budget_bytes, record, more if gain > 0 else record, gain, is_confirmed=False)

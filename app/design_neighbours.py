@@ -76,6 +76,12 @@ def _describe_memory(record: TrialRecord, other: TrialRecord) -> str:
 
 
 def _describe_accuracy(view: StudyView, record: TrialRecord, other: TrialRecord) -> str:
+    """Returns the other's accuracy, with the difference where both were measured in one way."""
     before, after = view.accuracy_of(record), view.accuracy_of(other)
-    points = f" ({100 * (after - before):+.1f} points)" if before is not None and after is not None else ""
-    return f"{format_accuracy(view, other)}{points}"
+    shown = format_accuracy(view, other)
+    if before is None or after is None:
+        return shown
+    if (record.design_id in view.confirmed) != (other.design_id in view.confirmed):
+        return f"{shown} ({'confirmed' if other.design_id in view.confirmed else 'not confirmed'})"
+    points = 100 * (after - before)
+    return f"{shown} ({'−' if points < 0 else '+'}{abs(points):.1f} points)"

@@ -48,12 +48,11 @@ def _take_part() -> None:
 def _show_summary(view: StudyView, record: TrialRecord) -> None:
     show_note(f"Trial {record.number}, {record.origin.value}: {record.outcome.value}. {record.reason}".strip())
     flash = record.flash_bytes
-    tested = view.tested.get(record.design_id)
     show_metrics(
         {
             "Training memory, estimated": repnet_search.format_size(record.ram_bytes),
             f"{_of(view, 'validation')}, measured": tables.format_accuracy(view, record),
-            f"{_of(view, 'test')}, measured": tables.format_percent(tested),
+            f"{_of(view, 'test')}, measured": tables.format_test(view, record),
             "Flash, estimated": repnet_search.format_size(flash) if flash is not None else "–",
             "Trained parameters": repnet_search.format_number(record.trainable_parameters),
             "Connectors": str(len(record.design.connectors)),

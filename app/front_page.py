@@ -39,7 +39,7 @@ def show_front(view: StudyView) -> None:
         _show_recommended(view, points)
     with left:
         _show_plot(view, points, asked_bytes=asked_bytes)
-        _show_front_table(points)
+        _show_front_table(view, points)
 
 
 def _show_study(view: StudyView) -> None:
@@ -83,13 +83,16 @@ def _show_plot(view: StudyView, points: Sequence[figures.FrontPoint], *, asked_b
     )
 
 
-def _show_front_table(points: Sequence[figures.FrontPoint]) -> None:
+def _show_front_table(view: StudyView, points: Sequence[figures.FrontPoint]) -> None:
     st.markdown("**The front, least memory first**")
     front = sorted((point for point in points if point.on_front), key=lambda point: point.ram_bytes)
     frame = tables.points_table(front)[
         ["design", tables.MEMORY, tables.ACCURACY, tables.CONFIRMED, tables.INTERVAL, "role"]
     ]
     show_table(frame, height="content" if len(frame) < _MOST_ROWS else _HEIGHT)
+    best = view.choose_winner()
+    if best is not None and best.short_id not in {point.design for point in front}:
+        show_note(f"The best, {best.short_id}, is not on this front of single trainings: its confirmation chose it.")
 
 
 def _filter_points(view: StudyView, points: Sequence[figures.FrontPoint]) -> list[figures.FrontPoint]:
@@ -97,7 +100,7 @@ def _filter_points(view: StudyView, points: Sequence[figures.FrontPoint]) -> lis
     dominated = [point for point in points if point.proxy is not None and not point.is_marked]
     shown = [point for point in points if point.proxy is not None and point.is_marked]
     with st.container(horizontal=True, gap="medium"):
-        if dominated and st.toggle(f"Dominated ({len(dominated)})", value=True, key=f"dominated-{view.name}"):
+        if dominated and st.toggle(f"Other designs ({len(dominated)})", value=True, key=f"dominated-{view.name}"):
             shown += dominated
         for outcome in (Outcome.OVER_BUDGET, Outcome.STOPPED, Outcome.FAILED):
             ended = [point for point in points if point.outcome is outcome]
@@ -177,7 +180,7 @@ def _show_selected(view: StudyView) -> None:
             {
                 "Training memory": repnet_search.format_size(record.ram_bytes),
                 "Validation accuracy": tables.format_accuracy(view, record),
-                "Test accuracy": tables.format_percent(view.tested.get(record.design_id)),
+                "Test accuracy": tables.format_test(view, record),
                 "Connectors": str(len(record.design.connectors)),
             }
         )

@@ -15,7 +15,7 @@ from .choose_design import show_chooser
 from .compare_page import show_compare
 from .design_page import show_design
 from .front_page import show_front
-from .navigation import Page, go_to, read_place, selected_record
+from .navigation import Page, find_record, go_to, read_place, selected_record
 from .parts import show_note
 from .storage import FRESH_SECONDS, Reading, find_stamp, read_studies
 from .studies_page import show_studies
@@ -96,6 +96,9 @@ def _show_run(reading: Reading, name: str, *, storage: str | None) -> None:
 
 def _show_bar(reading: Reading) -> Page:
     """Shows the bar of pages; returns the open one."""
+    wanted = st.query_params.get("page")
+    if wanted is not None and read_place().page is None:
+        show_note(f"There is no page named {wanted!r}; this is the first one.")
     page = read_place().page or (Page.STUDIES if len(reading.views) > 1 and not read_place().study else Page.FRONT)
     st.session_state["page"] = page.value
     st.segmented_control(
@@ -137,6 +140,9 @@ def _find_page(page: Page, *, storage: str | None) -> Callable[[StudyView], None
 
 def _show_design_page(page: Page, view: StudyView) -> None:
     """Shows one design, or an editor that begins with it."""
+    wanted = read_place().design
+    if wanted is not None and find_record(view, wanted) is None:
+        show_note(f"This study has no design {wanted!r}; this is its best one.")
     record = show_chooser(view, selected_record(view) or view.records[0])
     if page is Page.DESIGN:
         show_design(view, record)

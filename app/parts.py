@@ -29,6 +29,9 @@ COLUMNS: Final = {
 }
 
 
+_ROUNDED: Final = (tables.MEMORY, tables.ACCURACY, tables.CONFIRMED, tables.INTERVAL, tables.BEST)
+
+
 def show_metrics(values: Mapping[str, str]) -> None:
     """Shows numbers side by side; on a narrow page they wrap instead of being cut."""
     with st.container(horizontal=True, gap="medium"):
@@ -57,7 +60,7 @@ def show_table(
         on_row: called when a row is selected; the rows are in `st.session_state[key].selection.rows`.
     """
     st.dataframe(
-        frame,
+        frame.round(dict.fromkeys(_ROUNDED, 1)),  # a table would round 81.25 up, where all other places print 81.2
         hide_index=True,
         column_config=COLUMNS,
         height=height,

@@ -161,6 +161,15 @@ def format_accuracy(view: StudyView, record: TrialRecord) -> str:
     return f"{100 * mean:.1f} ± {100 * interval:.1f} %" if interval is not None else format_percent(mean)
 
 
+def format_test(view: StudyView, record: TrialRecord) -> str:
+    """Returns a design's test accuracy with its interval where it was confirmed by several seeds."""
+    confirmation = view.confirmed.get(record.design_id)
+    mean, interval = confirmation.test if confirmation is not None and confirmation.test is not None else (None, None)
+    if mean is None or interval is None:
+        return format_percent(view.tested.get(record.design_id))
+    return f"{100 * mean:.1f} ± {100 * interval:.1f} %"
+
+
 def describe_measurement(view: StudyView, record: TrialRecord) -> str:
     """Returns how a design's accuracy came about: from how many seeds, of how many epochs."""
     confirmation = view.confirmed.get(record.design_id)

@@ -87,6 +87,8 @@ def _show_top(
         show_answer(explained, start, target, fit)
         if isinstance(read, Problem):
             st.badge("not valid: the numbers of the last valid design", color="red")
+        if target.problems:
+            st.badge(f"not valid: {', '.join(target.problems)}, which counts as it was before", color="red")
     with below:
         show_numbers(explained, start)
         show_note(describe(explained, fit, target))

@@ -44,7 +44,7 @@ def show_answer(explained: MemoryExplanation, start: MemoryExplanation | None, t
         if target.board is not None:
             seconds = repnet_search.estimate_step_seconds(memory, target.board)
             earlier = repnet_search.estimate_step_seconds(before, target.board)
-            difference = f"{1000 * (seconds - earlier):+.0f} ms" if seconds != earlier else None
+            difference = f"{1000 * (seconds - earlier):+.0f} ms" if abs(seconds - earlier) >= 0.0005 else None
             st.metric("Time a step, roughly", _duration(seconds), difference, delta_color="inverse", width="content")
 
 
@@ -58,7 +58,7 @@ def show_numbers(explained: MemoryExplanation, start: MemoryExplanation | None) 
         st.metric(
             "MACs a step",
             f"{memory.macs / 1e6:.1f} M",
-            f"{difference:+.1f} M" if difference else None,
+            f"{difference:+.1f} M" if abs(difference) >= 0.05 else None,
             delta_color="inverse",
             width="content",
         )

@@ -137,7 +137,7 @@ def print_estimate(resolved: ResolvedDesign, memory: MemoryEstimate, *, device: 
     from repnet_search.cli.render import create_console, memory_bars
     from repnet_search.cli.render_device import device_lines
     from repnet_search.report.wording import describe_connectors, describe_recipe
-    from repnet_search.units import format_size
+    from repnet_search.units import format_number, format_size
 
     console = create_console()
     design = resolved.design
@@ -158,7 +158,7 @@ def print_estimate(resolved: ResolvedDesign, memory: MemoryEstimate, *, device: 
         f"{format_size(memory.largest_buffer_bytes)}",
         "arena": f"forward peak {format_size(memory.forward_peak_bytes)}, backward peak "
         f"{format_size(memory.backward_peak_bytes)}, kept for backward {format_size(memory.kept_bytes)}",
-        "parameters": f"{memory.trainable_parameters} trainable",
+        "parameters": f"{format_number(memory.trainable_parameters)} trainable",
         "flash": f"{format_size(memory.flash_bytes)}: "
         + ", ".join(f"{name} {format_size(size)}" for name, size in memory.flash.terms),
         "MACs": f"{memory.forward_macs / 1e6:.2f} M forward, {memory.macs / 1e6:.2f} M per training step",

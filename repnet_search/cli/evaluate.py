@@ -63,6 +63,8 @@ def evaluate(
         print(json.dumps(_as_json(result, Metric(metric)), indent=2, ensure_ascii=False))
     else:
         _print(result, Metric(metric))
+        if split == "test":
+            print("\nThese are the test images; --split all takes those to train and validate on too.")
 
 
 def _as_json(result: Evaluation, metric: Metric) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def scan_folder(root: Path, *, index: FileIndex, skip_broken: bool) -> Scan:
 def _check_root(root: Path) -> None:
     """Raises DataError unless `root` is a folder."""
     if not root.exists():
+        if root.name == "digits":
+            raise DataError("The embedded digits are what is used without --data; leave it out.")
         near = suggest(root.name, _names_beside(root))
         raise DataError(f"The images must be in a folder, but '{root}' does not exist; {_LAYOUT_HINT}.{near}")
     if not root.is_dir():

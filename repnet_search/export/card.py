@@ -7,21 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from repnet_search.data import Split
+from repnet_search.data.source import DataKind
 from repnet_search.memory import AccountFigure, MemoryEstimate, compare_accounts
 from repnet_search.memory.accounts import Account
+from repnet_search.models.weights import EMBEDDED_NAME
 from repnet_search.results.confirmation import Confirmation
-from repnet_search.results.statistics import mean_and_interval
+from repnet_search.results.statistics import INTERVAL_SEEDS, mean_and_interval
 from repnet_search.spec.resolve import ResolvedDesign
 from repnet_search.spec.target import DeviceLimits
 from repnet_search.spec.training import Metric, TrainingSpec
 from repnet_search.training.task import Task
-from repnet_search.units import format_size
+from repnet_search.units import format_number, format_size
 
 _NORMAL_95 = 1.96
 _MANY_LABELS = 20
 _PAPER_MB = 1_000_000
-_SEEDS_FOR_INTERVAL = 3
-"""With two seeds Student's t is 12.7: their range says more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _design(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> Iterator[
     else:
         yield "- No connectors: the last layer alone."
     biases = ", all the backbone's biases among them" if design.train_bias else ""
-    yield f"- {facts.memory.trainable_parameters} trainable parameters{biases}."
+    yield f"- {format_number(facts.memory.trainable_parameters)} trainable parameters{biases}."
     yield (
         f"- Recipe: {recipe.optimizer.value}, {_count(recipe.accumulate, 'image')} per update, learning rate "
         f"{recipe.lr:g}, the head's ×{recipe.head_lr_ratio:g}."
@@ -205,13 +205,13 @@ def _confirmed(confirmation: Confirmation, metric: Metric) -> Iterator[str]:
     yield _seeds_row(metric.of("validation"), confirmation.validation_accuracies)
     if confirmation.test_accuracies:
         yield _seeds_row(metric.of("test"), confirmation.test_accuracies)
-    if len(confirmation.runs) >= _SEEDS_FOR_INTERVAL:
+    if len(confirmation.runs) >= INTERVAL_SEEDS:
         yield "\n± is half the 95 % interval of the mean (Student's t)."
 
 
 def _seeds_row(name: str, accuracies: Sequence[float]) -> str:
     mean, half = mean_and_interval(accuracies)
-    spread = f" ± {100 * half:.1f}" if half is not None and len(accuracies) >= _SEEDS_FOR_INTERVAL else ""
+    spread = f" ± {100 * half:.1f}" if half is not None and len(accuracies) >= INTERVAL_SEEDS else ""
     return f"| {name} | {100 * mean:.1f}{spread} % | {', '.join(f'{100 * value:.1f}' for value in accuracies)} % |"
 
 
@@ -224,7 +224,8 @@ def _memory(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> Iterator[
     for figure in compare_accounts(resolved, classes=task.classes, batch=memory.batch, slopes=memory.slopes):
         if figure.schedule in (None, memory.schedule):
             yield _account_row(figure)
-    yield f"\nFlash: {format_size(memory.flash_bytes)}. MACs: {memory.macs} per step, {memory.forward_macs} forward."
+    macs, forward = format_number(memory.macs), format_number(memory.forward_macs)
+    yield f"\nFlash: {format_size(memory.flash_bytes)}. MACs: {macs} per step, {forward} forward."
     if provenance.limits is not None:
         flash = f", {format_size(provenance.limits.flash_bytes)} of flash" if provenance.limits.flash_bytes else ""
         ram = format_size(provenance.limits.ram_bytes)
@@ -270,8 +271,21 @@ def _limits(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> Iterator[
             yield "  an image's logits differ from those of `model.py` by some hundredths of the largest."
     if memory.slopes.value != "exact":
         yield f"- The device keeps slopes of smooth activations in {memory.slopes.value}; here they were exact."
-    yield "- Licences: those of the backbone's weights and of the images are not known here; ask where they come from."
-    yield "  What repnet-search adds, `model.py` and the plan, is under its own, Apache-2.0."
+    yield from _licences(resolved, task)
+
+
+def _licences(resolved: ResolvedDesign, task: Task) -> Iterator[str]:
+    """Yields under which licences the parts are; of what the project does not carry it knows none."""
+    if task.source.kind is DataKind.EMBEDDED:
+        yield "- Images: Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, 1998, UCI Machine"
+        yield "  Learning Repository, doi:10.24432/C50P49, CC BY 4.0."
+    else:
+        yield "- Images: their licence is not known here; ask where they come from."
+    if task.weights_of(resolved.design.backbone).name == EMBEDDED_NAME:
+        yield "- The backbone's weights are those of repnet-search, Apache-2.0."
+    else:
+        yield "- The backbone's weights: their licence is not known here; ask where they come from."
+    yield "- What repnet-search adds, `model.py` and the plan, is under its own licence, Apache-2.0."
 
 
 def _saturation(saturation: Sequence[tuple[int, float]]) -> Iterator[str]:

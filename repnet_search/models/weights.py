@@ -33,6 +33,7 @@ from repnet_search.spec.design import BackboneSpec
 
 EMBEDDED_BACKBONE = BackboneSpec(name="mobilenet_v2", width_mult=0.35, last_conv=False)
 EMBEDDED_FILE = "letters_mobilenet_v2_w035_r48.safetensors"
+EMBEDDED_NAME = "letters (embedded)"
 
 PRETRAINED = Path("torchvision's own")
 """Stands for the path of torchvision's own weights, which are downloaded."""
@@ -72,7 +73,7 @@ def load_weights(spec: BackboneSpec, *, path: Path | None, input_range: str | No
     if path == PRETRAINED:
         path = _fetch_pretrained(spec)
     data = _embedded_bytes(spec) if path is None else _read(path)
-    name = "letters (embedded)" if path is None else path.name
+    name = EMBEDDED_NAME if path is None else path.name
     state, metadata = _parse(data, name=name)
     range_text = input_range or metadata.get("input_range", "imagenet")
     return BackboneWeights(

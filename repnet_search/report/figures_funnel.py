@@ -28,7 +28,7 @@ class FunnelStep:
 def list_funnel(view: StudyView) -> tuple[FunnelStep, ...]:
     """Returns the steps of a study's funnel; those that no design came to are left out, but for the trained."""
     seen, over = (sum(getattr(record, name) for record in view.records) for name in ("seen", "over"))
-    count = view.count
+    count, longer = view.count, "longer and " if view.confirms_longer else ""
     steps = (
         FunnelStep("looked at", seen, "memory worked out while the sampler drew; nothing was trained", SKY),
         FunnelStep("of them over the limits", over, "left out by arithmetic alone", VERMILLION),
@@ -40,7 +40,7 @@ def list_funnel(view: StudyView) -> tuple[FunnelStep, ...]:
         FunnelStep("running", count(Outcome.RUNNING), "begun and not ended", ORANGE),
         FunnelStep("stopped at a rung", count(Outcome.STOPPED), "not among the best after some epochs", ORANGE),
         FunnelStep("trained", count(Outcome.TRAINED), "to the last epoch, the last layer alone included", GREEN),
-        FunnelStep("confirmed", len(view.confirmed), "trained again, longer and from fresh seeds", GREEN),
+        FunnelStep("confirmed", len(view.confirmed), f"trained again, {longer}from fresh seeds", GREEN),
     )
     return tuple(step for step in steps if step.count or step.name == "trained")
 

@@ -60,11 +60,15 @@ def finish(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:
 
 
 def add_limit(figure: go.Figure, x: float, *, text: str, colour: str = VERMILLION, dash: str = "dash") -> None:
-    """Draws an upright line; its text stands left of it, where there is always room."""
-    figure.add_vline(
+    """Draws an upright line; its text stands above the plot and ends at it, where there is always room."""
+    figure.add_vline(x=x, line={"color": colour, "width": 2, "dash": dash})
+    figure.add_annotation(
         x=x,
-        line={"color": colour, "width": 2, "dash": dash},
-        annotation={"text": text, "font": {"color": colour}},
-        annotation_position="bottom left",
-        annotation_yshift=4,
+        y=1,
+        yref="paper",
+        text=text,
+        font={"color": colour},
+        xanchor="right",
+        yanchor="bottom",
+        showarrow=False,
     )

@@ -117,9 +117,11 @@ def limits_section(view: StudyView) -> Section:
             "measured once",
             f"a short training of {epochs} of {views} per image, seed {training.seed}, on this machine in PyTorch",
         ),
-        ("confirmed accuracy", "measured", "longer, from fresh seeds, on this machine; not on the device"),
-        ("test accuracy", "measured", _describe_test(view)),
     ]
+    if view.confirmed:
+        longer = "longer, " if view.confirms_longer else ""
+        rows.append(("confirmed accuracy", "measured", f"{longer}from fresh seeds, on this machine; not on the device"))
+    rows.append(("test accuracy", "measured", _describe_test(view)))
     if settings.flash_bytes is not None:
         code = f"code of {format_size(CODE_BYTES)} is assumed; trained weights are kept in two copies"
         rows.append(("flash", "estimated", code))

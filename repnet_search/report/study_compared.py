@@ -24,7 +24,7 @@ BASELINE_ORIGINS = (Origin.LAST_LAYER, Origin.WIDEST, Origin.PAPER)
 
 
 def confirmation_section(view: StudyView, winner: TrialRecord) -> Section:
-    """Returns what training again, longer and from fresh seeds, says of the best designs."""
+    """Returns what training again, from fresh seeds, says of the best designs."""
     if not view.confirmed:
         text = (
             "Nothing was confirmed: the best of many trainings of one seed each looks better than it is. The same "

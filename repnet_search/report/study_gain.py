@@ -86,7 +86,7 @@ def _describe_paired(gain: Gain) -> str:
     text = f"Seed by seed, both trained on the same images, the difference is {interval}"
     if abs(gain.difference) > (gain.paired_half or 0.0):
         return f"{text}, an interval without zero: hardly chance."
-    return f"{text}, an interval with zero in it: these {gain.seeds} seeds do not show one."
+    return f"{text}, an interval with zero in it: these {gain.seeds} seeds do not show a difference."
 
 
 def _paired_half(first: Confirmation, second: Confirmation) -> float | None:

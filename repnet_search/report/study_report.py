@@ -25,7 +25,7 @@ from repnet_search.report.study_sections import (
     setting_section,
 )
 from repnet_search.report.study_winner import winner_section
-from repnet_search.report.wording import describe_accuracy, describe_backbone, format_percent, format_runs
+from repnet_search.report.wording import describe_accuracy, describe_backbone, format_count, format_percent, format_runs
 from repnet_search.results.record import Origin, Outcome, TrialRecord
 from repnet_search.results.session import find_versions
 from repnet_search.results.study import StudyView
@@ -102,11 +102,19 @@ def _compare(view: StudyView, winner: TrialRecord) -> Iterator[str]:
     if last_layer is None:
         yield "The study has no last layer alone to compare with."
     elif last_layer.design_id == winner.design_id:
-        yield "No Rep-Net beats the last layer alone here: train that."
+        yield _describe_defeat(view, winner)
     else:
         yield _describe_difference(view, winner, last_layer)
     if view.count(Outcome.RUNNING):
         yield "The study was not finished when this was written: a search was still running on it, or was cut off."
+
+
+def _describe_defeat(view: StudyView, winner: TrialRecord) -> str:
+    """Returns that the last layer alone has won, and on what that rests."""
+    if winner.design_id in view.confirmed or not view.trained_count:
+        return "No Rep-Net beats the last layer alone here: train that."
+    seen = format_count(view.trained_count, "design")
+    return f"None of {seen} that the search trained once beats the last layer alone: train that, or search for longer."
 
 
 def _describe_other_test(view: StudyView, winner: TrialRecord) -> str:

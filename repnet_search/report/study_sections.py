@@ -184,9 +184,10 @@ def budgets_section(view: StudyView) -> Section:
             )
         )
     headings = ("from a budget of", "design", "accuracy", "connectors after block")
+    once = "once, and shorter" if view.confirms_longer else "once"
     text = Paragraph(
         "The same study answers every smaller budget, without training anything: the best design that fits, from its "
-        "budget up to that of the row above. What was not confirmed was trained once, and shorter: its accuracy "
+        f"budget up to that of the row above. What was not confirmed was trained {once}: its accuracy "
         "compares with others of that kind alone. The search looked for the best under the whole budget, so that a "
         "study of its own may find more under a much smaller one."
     )

@@ -56,6 +56,11 @@ class StudyView:
         """Trained designs that `--trials` counts: the baselines are left out."""
         return count_trained(self.records)
 
+    @property
+    def confirms_longer(self) -> bool:
+        """Whether the confirmation trained for longer than the search."""
+        return any(item.epochs > self.settings.training.epochs for item in self.confirmed.values())
+
     def choose_winner(self, *, budget_bytes: int | None = None) -> TrialRecord | None:
         """Returns the best design within a budget (None: the study's own), as `confirmation.choose_winner` says."""
         limit = self.settings.available_bytes if budget_bytes is None else budget_bytes

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage
+from pydantic import BaseModel
 
 from repnet_search.errors import StudyError
 from repnet_search.results.storage import list_study_names, study_folder
@@ -19,8 +20,12 @@ from repnet_search.search.feasible import FeasibleSpace
 from repnet_search.search.lock import hold_study
 from repnet_search.search.propose import enqueue_starts
 from repnet_search.spec.files import save_text
-from repnet_search.spec.study import SearchSpec, StudySpec
-from repnet_search.spec.training import TrainingSpec
+from repnet_search.spec.study import StudySpec
+from repnet_search.units import format_size
+
+_LONGEST_DIFFERENCE = 200
+_DIGEST, _WHOLE_DIGEST = 12, 64
+"""Digits of a sha256: those that are shown, of all."""
 
 STARTED_KEY = "repnet_starts_queued"
 OWNER_FILE = "study.json"
@@ -105,9 +110,20 @@ def _refuse_to_mix(study: optuna.Study, settings: StudySpec) -> None:
 
 
 def _describe_difference(name: str, known: StudySpec, asked: StudySpec) -> str:
-    """Returns a setting that differs; of the training and the search also which of their fields."""
+    """Returns a setting that differs, with both values; of one with fields, those of them."""
     one, other = getattr(known, name), getattr(asked, name)
-    fields = type(one).model_fields if isinstance(one, TrainingSpec | SearchSpec) else {}
-    different = [field for field in fields if getattr(one, field) != getattr(other, field)]
-    shown = ", ".join(f"{field} {getattr(one, field)} in place of {getattr(other, field)}" for field in different)
-    return f"another {name.removesuffix('_bytes')}{f' ({shown})' if shown else ''}"
+    if isinstance(one, BaseModel) and isinstance(other, BaseModel):
+        different = [field for field in type(one).model_fields if getattr(one, field) != getattr(other, field, None)]
+        pairs = [(f"{field} ", getattr(one, field), getattr(other, field, None)) for field in different]
+    else:
+        pairs = [("", one, other)]
+    shown = ", ".join(f"{what}{_show(value, name)} in place of {_show(new, name)}" for what, value, new in pairs)
+    return f"another {name.removesuffix('_bytes')}{f' ({shown})' if 0 < len(shown) < _LONGEST_DIFFERENCE else ''}"
+
+
+def _show(value: object, name: str) -> str:
+    if isinstance(value, tuple):
+        return " or ".join(map(str, value))
+    if name.endswith("_bytes") and isinstance(value, int):
+        return format_size(value)
+    return f"{value[:_DIGEST]}…" if isinstance(value, str) and len(value) == _WHOLE_DIGEST else str(value)

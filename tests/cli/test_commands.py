@@ -135,7 +135,7 @@ def test_estimate_shows_the_terms_and_the_peak(cli: Run, workplace: Path) -> Non
     (workplace / "mine.yaml").write_text("connectors: []\n")
     done = cli("estimate", "mine.yaml", "--budget", "256KB")
     assert done.code == 0
-    for part in ("arena", "parameters", "block 2, conv, forward", "139.4 KiB of 256.0 KiB", "1130 trainable"):
+    for part in ("arena", "parameters", "block 2, conv, forward", "139.4 KiB of 256.0 KiB", "1 130 trainable"):
         assert part in done.out
 
 

@@ -35,7 +35,7 @@ def test_estimate_shows_what_is_alive_at_the_peak(cli: Run) -> None:
     assert "432.0 KiB  b2.0, backbone feature 1×48×48×48, within block 2" in done.out
     assert "27.0 KiB  r0, rep-net feature 1×3×48×48, from image to module 1" in done.out
     assert "M forward" in done.out
-    assert "22642 trainable" in done.out
+    assert "22 642 trainable" in done.out
 
 
 def test_estimate_by_block(cli: Run) -> None:

@@ -39,7 +39,7 @@ def test_a_bundle_tells_what_it_is_and_how_well_it_was_confirmed(
         "| eager | stock PyTorch in fp32",
         "| paper | the rules of the published tables",
         "The study's target: stm32f746, 288.0 KiB of RAM",
-        "Licences: those of the backbone's weights and of the images are not known here",
+        "doi:10.24432/C50P49, CC BY 4.0.\n- The backbone's weights are those of repnet-search, Apache-2.0.",
     ):
         assert part in card
     assert "model.onnx" not in card

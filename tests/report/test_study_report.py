@@ -80,7 +80,7 @@ def test_the_answer_comes_first_with_its_interval_and_its_memory() -> None:
     [
         (CLEAR, False, True, "Their 95 % intervals do not overlap. Seed by seed"),
         (SAME_LUCK, True, True, "an interval without zero: hardly chance"),
-        (CHANCE, True, False, "an interval with zero in it: these 3 seeds do not show one"),
+        (CHANCE, True, False, "an interval with zero in it: these 3 seeds do not show a difference"),
         ({LAST_LAYER: (0.8, 0.9), BEST: (0.85, 0.95)}, True, False, "Their ranges over 2 seeds overlap"),
         ({LAST_LAYER: (0.8, 0.82), BEST: (0.85, 0.95)}, False, False, "do not overlap. So few seeds have no interval"),
         ({LAST_LAYER: (0.8,), BEST: (0.85,)}, None, False, "Each was confirmed by one seed"),

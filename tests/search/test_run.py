@@ -175,8 +175,11 @@ def test_a_study_refuses_other_settings(
     other = settings.model_copy(
         update={"data": settings.data.model_copy(update={"sha256": "0"}), "budget_bytes": 1 << 20}
     )
+    said = (
+        r"another budget \(160\.0 KiB in place of 1\.0 MiB\) and another data \(sha256 \w{12}… in place of 0\); choose"
+    )
     with (
-        pytest.raises(StudyError, match="exists with another budget and another data; choose another name"),
+        pytest.raises(StudyError, match=said),
         open_study("mine", storage, other, feasible),
     ):
         pass
