@@ -87,7 +87,7 @@ def _list_values(view: StudyView, record: TrialRecord) -> dict[str, str]:
     values = {
         "validation accuracy, measured": tables.format_accuracy(view, record),
         "from": tables.describe_seeds(view, record),
-        "test accuracy, measured": tables.format_percent(view.tested.get(record.design_id)),
+        "test accuracy, measured": tables.format_test(view, record),
         "training memory, estimated": repnet_search.format_size(record.ram_bytes),
         "flash, estimated": repnet_search.format_size(flash) if flash is not None else "–",
         "trainable parameters": repnet_search.format_number(record.trainable_parameters),

@@ -10,10 +10,9 @@ from plotly.subplots import make_subplots
 
 from repnet_search.export.plan import MemoryPlan
 from repnet_search.graph import Role
-from repnet_search.report.design_passes import near_budget
-from repnet_search.report.figures_style import GREY, ORANGE, finish
+from repnet_search.report.figures_marks import add_marks, top_bytes
+from repnet_search.report.figures_style import GREY, finish
 from repnet_search.report.memory_plot import (
-    BUDGET_COLOUR,
     ROLE_COLOURS,
     STATE_COLOUR,
     STATE_NAME,
@@ -24,10 +23,8 @@ from repnet_search.units import format_size
 
 HEIGHT_PIXELS: Final = 760
 _COLOURS: Final = ROLE_COLOURS | {Role.STATISTICS: "#9A86E0"}  # black would not be seen on a dark page
-_ROOM_FOR_NAME: Final = 0.85
 _GAPS: Final = 10
 """The part of what is used that stands between two regions, for their names."""
-_BAND: Final = {"fillcolor": ORANGE, "opacity": 0.25, "line_width": 0, "layer": "below"}
 
 
 def create_memory_figure(
@@ -54,7 +51,7 @@ def create_memory_figure(
     _add_arena(figure, placed)
     if placed is not picture and plan is not None:
         _add_regions(figure, picture, plan)
-    _add_marks(figure, picture, marked)
+    add_marks(figure, picture, marked)
     _lay_out(figure, picture, placed.arena_bytes)
     return figure
 
@@ -199,57 +196,6 @@ def _add_regions(figure: go.Figure, picture: MemoryPicture, plan: MemoryPlan) ->
     figure.update_yaxes(tickvals=[at for at, _ in ticks], ticktext=[text for _, text in picture.ticks], row=2)
 
 
-def _add_marks(figure: go.Figure, picture: MemoryPicture, marked: str | None) -> None:
-    """Marks the peak, the budget, where the backward pass begins, and the operators of a place."""
-    unit, is_left = picture.unit_bytes, picture.peak_op < 0.6 * len(picture.operators)
-    for row in (1, 2):
-        figure.add_vline(x=picture.forward_ops - 0.5, line={"width": 1, "dash": "dot", "color": GREY}, row=row, col=1)
-        for first, last in _spans(picture, marked):
-            figure.add_vrect(x0=first - 0.5, x1=last + 0.5, row=row, col=1, **_BAND)
-    figure.add_annotation(
-        x=picture.peak_op,
-        y=picture.peak_bytes / unit,
-        text=f"<b>{picture.peak_label}</b>",
-        xanchor="left" if is_left else "right",
-        ax=20 if is_left else -20,
-        ay=-12,
-        arrowhead=2,
-        row=1,
-        col=1,
-    )
-    budget = near_budget(picture.budget_bytes, picture.peak_bytes)
-    if budget is not None:
-        height = budget / unit
-        figure.add_hline(y=height, line={"color": BUDGET_COLOUR, "dash": "dash"}, row=1, col=1)
-        font = {"color": BUDGET_COLOUR}
-        label: dict[str, Any] = {"text": f"<b>{picture.budget_label}</b>", "font": font, "yanchor": "bottom"}
-        figure.add_annotation(x=picture.quiet_op, y=height, showarrow=False, row=1, col=1, **label)
-    _name_passes(figure, picture)
-
-
-def _name_passes(figure: go.Figure, picture: MemoryPicture) -> None:
-    """Names both passes above the line between them; a backward pass too short for its name is named on the left."""
-    turn, names = picture.forward_ops - 0.5, [("forward ", "right"), (" backward", "left")]
-    if turn > _ROOM_FOR_NAME * len(picture.operators):
-        names = [("forward | backward", "right")]
-    for text, anchor in names:
-        place = {"x": turn, "y": 1, "yref": "y domain", "xanchor": anchor, "yanchor": "bottom"}
-        figure.add_annotation(place | {"text": f"<i>{text}</i>", "showarrow": False})
-
-
-def _spans(picture: MemoryPicture, place: str | None) -> list[tuple[int, int]]:
-    """Returns the runs of operators that belong to a place, the first and the last of each."""
-    spans: list[tuple[int, int]] = []
-    for index, name in enumerate(picture.operators):
-        if place is None or not name.startswith(f"{place}, "):
-            continue
-        if spans and spans[-1][1] == index - 1:
-            spans[-1] = (spans[-1][0], index)
-        else:
-            spans.append((index, index))
-    return spans
-
-
 def _lay_out(figure: go.Figure, picture: MemoryPicture, address_bytes: int) -> None:
     unit, name = picture.unit_bytes, picture.unit
     finish(figure, height=HEIGHT_PIXELS)
@@ -264,9 +210,7 @@ def _lay_out(figure: go.Figure, picture: MemoryPicture, address_bytes: int) -> N
         tickfont={"size": 10},
     )
     figure.update_xaxes(title="operator of the training step; b: block, m: module", row=2)
-    budget = near_budget(picture.budget_bytes, picture.peak_bytes)
-    top = 1.12 * max(picture.peak_bytes, budget or 0) / unit
-    figure.update_yaxes(title=f"bytes alive ({name})", range=[0, top], row=1)
+    figure.update_yaxes(title=f"bytes alive ({name})", range=[0, top_bytes(picture) / unit], row=1)
     figure.update_yaxes(title=f"address ({name})", range=[0, address_bytes / unit], row=2)
 
 

@@ -63,6 +63,13 @@ def test_an_unknown_page_in_the_url_is_the_usual_one(
     page = open_page(record_study(), page=page_name, design="nonsense", compare="a,b,c,d,e,f")
     assert not page.exception
     assert page.session_state["page"] == "front"
+    assert any("no page named 'nonsense'" in text for text in texts(page)) == (page_name == "nonsense")
+
+
+def test_an_unknown_design_in_the_url_is_said(open_page: OpenPage, record_study: RecordStudy) -> None:
+    page = open_page(record_study(), page="design", study="first", design="ffffffff")
+    assert not page.exception
+    assert "This study has no design 'ffffffff'; this is its best one." in texts(page)
 
 
 @pytest.mark.parametrize("page_name", OWN_PAGES)
