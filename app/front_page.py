@@ -100,7 +100,8 @@ def _filter_points(view: StudyView, points: Sequence[figures.FrontPoint]) -> lis
     dominated = [point for point in points if point.proxy is not None and not point.is_marked]
     shown = [point for point in points if point.proxy is not None and point.is_marked]
     with st.container(horizontal=True, gap="medium"):
-        if dominated and st.toggle(f"Other designs ({len(dominated)})", value=True, key=f"dominated-{view.name}"):
+        label = f"Other dominated designs ({len(dominated)})"
+        if dominated and st.toggle(label, value=True, key=f"dominated-{view.name}"):
             shown += dominated
         for outcome in (Outcome.OVER_BUDGET, Outcome.STOPPED, Outcome.FAILED):
             ended = [point for point in points if point.outcome is outcome]

@@ -58,7 +58,7 @@ def time_session(address: str, *, chromium: str | None) -> Times:
             label = f"{name}, {'again' if name in seen else 'first time'}"
             times[label] = _time(page, lambda name=name: _turn_to(page, name))  # type: ignore[misc]
             seen.add(name)
-        times["Front: dominated designs off"] = _time(page, page.get_by_text("Dominated").first.click)
+        times["Front: dominated designs off"] = _time(page, page.get_by_text("Other dominated designs").first.click)
         times["Front: the slider, a step"] = _time(page, lambda: page.get_by_role("slider").first.press("ArrowLeft"))
         _time(page, lambda: _turn_to(page, "What if"))
         side = page.get_by_label("Image side (px)")

@@ -107,7 +107,7 @@ def choose_winner(
     """
     records = list(records)
     best = best_under(records, budget_bytes=budget_bytes)
-    known = confirmed_best(records, confirmations, budget_bytes=budget_bytes)
+    known = confirmed_best(records, confirmations, budget_bytes=budget_bytes) if confirmations else None
     if best is None or known is None or best.design_id in confirmations:
         return known or best
     seen = best.validation_accuracy or 0.0
