@@ -88,7 +88,7 @@ def _show_top(
         if isinstance(read, Problem):
             st.badge("not valid: the numbers of the last valid design", color="red")
         if target.problems:
-            st.badge(f"not valid: {', '.join(target.problems)}, which counts as it was before", color="red")
+            st.badge(f"not valid, so left out: {', '.join(target.problems)}", color="red")
     with below:
         show_numbers(explained, start)
         show_note(describe(explained, fit, target))

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     )
     from repnet_search.report import figures
     from repnet_search.report.memory_plot import save_memory_plot
-    from repnet_search.report.wording import format_count
     from repnet_search.results.front import best_under, pareto_front
     from repnet_search.results.record import Origin, Outcome, TrialRecord
     from repnet_search.results.storage import load_optuna_study, open_storage
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from repnet_search.spec.presets import get_preset
     from repnet_search.spec.resolve import ResolvedDesign, resolve
     from repnet_search.spec.target import DeviceLimits
-    from repnet_search.units import format_number, format_size, parse_size
+    from repnet_search.units import format_count, format_number, format_size, parse_size
 
 __version__ = "0.1.0"
 
@@ -139,7 +138,7 @@ _HOME = {
     "explain_memory": "memory",
     "figures": "report.figures",
     "find_nearest": "memory",
-    "format_count": "report.wording",
+    "format_count": "units",
     "format_number": "units",
     "format_size": "units",
     "get_board": "boards",

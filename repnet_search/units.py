@@ -54,6 +54,15 @@ def format_number(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
+def format_count(count: int, noun: str) -> str:
+    """Returns a number of things.
+
+    >>> format_count(1, "epoch"), format_count(1200, "design")
+    ('1 epoch', '1 200 designs')
+    """
+    return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def format_size(size_bytes: int) -> str:
     """Returns a size for people: bytes below 1 KiB, then KiB and MiB with one decimal.
 

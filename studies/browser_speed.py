@@ -10,12 +10,13 @@ study is made up, see many_trials. Needs a Chromium and playwright (the extra `t
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import chdir
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -56,11 +57,11 @@ def time_session(address: str, *, chromium: str | None) -> Times:
         seen = {"Front"}
         for name in TURNS:
             label = f"{name}, {'again' if name in seen else 'first time'}"
-            times[label] = _time(page, lambda name=name: _turn_to(page, name))  # type: ignore[misc]
+            times[label] = _time(page, partial(_turn_to, page, name))
             seen.add(name)
         times["Front: dominated designs off"] = _time(page, page.get_by_text("Other dominated designs").first.click)
         times["Front: the slider, a step"] = _time(page, lambda: page.get_by_role("slider").first.press("ArrowLeft"))
-        _time(page, lambda: _turn_to(page, "What if"))
+        _time(page, partial(_turn_to, page, "What if"))
         side = page.get_by_label("Image side (px)")
         side.fill("56")
         times["What if: another image side"] = _time(page, lambda: side.press("Enter"))
@@ -106,17 +107,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    to = arguments.to.resolve()  # before another folder is the current one
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)  # of the sampler that is told what to choose
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
         save_study(arguments.trials, seed=0)
         sessions = measure(arguments.repeats)
-        os.chdir("/")
     lines = _report(sessions, trials=arguments.trials)
     print("\n".join(lines))
-    save_text(to, "\n".join(lines) + "\n")
+    save_text(arguments.to, "\n".join(lines) + "\n")
 
 
 def _report(sessions: list[Times], *, trials: int) -> list[str]:

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import chdir
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -215,10 +216,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    to = arguments.to.resolve()  # before another folder is the current one
     random = Random(arguments.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
         run = KilledRun(Path(folder), random)
         for number, kill in enumerate(draw_kills(random, arguments.kills), 1):
             run.kill(kill)
@@ -226,9 +225,8 @@ def main() -> None:
         view = run.finish()
         print((run.folder / "stderr.txt").read_text().strip(), file=sys.stderr)
         lines = _report(run, view, random, seed=arguments.seed)
-        os.chdir("/")
     print("\n".join(lines))
-    save_text(to, "\n".join(lines) + "\n")
+    save_text(arguments.to, "\n".join(lines) + "\n")
 
 
 def _report(run: KilledRun, view: StudyView, random: Random, *, seed: int) -> list[str]:

@@ -10,7 +10,6 @@ which keeps each of its parameters by itself.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -195,19 +195,16 @@ def main() -> None:
     parser.add_argument("--proposals", type=int, default=40)
     parser.add_argument("--to", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    to = arguments.to.resolve()  # before another folder is the current one
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)  # of the sampler that is told what to choose
     found: dict[int, dict[str, Seconds]] = {}
     for trials in (FEW_TRIALS, arguments.trials):
-        with tempfile.TemporaryDirectory() as folder:
-            os.chdir(folder)
+        with tempfile.TemporaryDirectory() as folder, chdir(folder):
             found[trials] = measure(trials, proposals=arguments.proposals)
             size_bytes = (STUDIES_FOLDER / JOURNAL_NAME).stat().st_size
-            os.chdir("/")
     lines = _report(found, size_bytes=size_bytes, proposals=arguments.proposals)
     print("\n".join(lines))
-    save_text(to, "\n".join(lines) + "\n")
+    save_text(arguments.to, "\n".join(lines) + "\n")
 
 
 def _report(found: dict[int, dict[str, Seconds]], *, size_bytes: int, proposals: int) -> list[str]:

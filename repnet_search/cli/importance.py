@@ -54,8 +54,8 @@ def _table(result: StudyImportance, *, title: str) -> Table:
 
 def _describe_accuracy(result: StudyImportance) -> str:
     """Returns how many trainings the accuracy column rests on, and what that is worth."""
-    from repnet_search.report.wording import format_count
     from repnet_search.search.importance import FEWEST_TRAININGS
+    from repnet_search.units import format_count
 
     trainings = format_count(result.trainings, "trained design")
     if all(item.accuracy is None for item in result.fields):

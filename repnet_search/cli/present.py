@@ -24,7 +24,7 @@ from repnet_search.cli.render_confirmation import conclusions, confirmation_tabl
 from repnet_search.data import Split
 from repnet_search.data.summary import measure_imbalance
 from repnet_search.memory.fit import describe_regions
-from repnet_search.report.wording import describe_accuracy, describe_backbone, format_count, format_percent, front_notes
+from repnet_search.report.wording import describe_accuracy, describe_backbone, format_percent, front_notes
 from repnet_search.results.confirmation import ConfirmedRun, dump_run
 from repnet_search.results.front import best_under, count_trained, pareto_front
 from repnet_search.results.record import BASELINES, Outcome, TrialRecord
@@ -35,7 +35,7 @@ from repnet_search.search.finish import SearchResult
 from repnet_search.spec.study import StudySpec
 from repnet_search.spec.training import Metric
 from repnet_search.training.task import Task
-from repnet_search.units import format_number, format_size
+from repnet_search.units import format_count, format_number, format_size
 
 FEW_VALIDATION_IMAGES = 100
 UNEQUAL_RATIO = 1.5

@@ -13,8 +13,8 @@ from repnet_search.data import Split
 from repnet_search.export.adapt import Adaptation, AdaptOptions, Decay
 from repnet_search.export.adapt_subject import AdaptSubject
 from repnet_search.export.evaluate import Evaluation
-from repnet_search.report.wording import describe_recipe, format_count, format_percent
-from repnet_search.units import format_size
+from repnet_search.report.wording import describe_recipe, format_percent
+from repnet_search.units import format_count, format_size
 
 MOST_CLASSES = 30
 

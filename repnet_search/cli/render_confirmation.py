@@ -10,14 +10,13 @@ from repnet_search.report.wording import (
     describe_connectors,
     describe_gap,
     describe_recipe,
-    format_count,
     format_percent,
     format_runs,
 )
 from repnet_search.results.record import TrialRecord
 from repnet_search.results.statistics import INTERVAL_SEEDS
 from repnet_search.search.finish import SearchResult
-from repnet_search.units import format_size
+from repnet_search.units import format_count, format_size
 
 
 def confirmation_table(result: SearchResult) -> Table:

@@ -76,7 +76,7 @@ def train(
     from repnet_search.export.card import Provenance
     from repnet_search.export.place import hold_place
     from repnet_search.memory import check_backbone_fits, check_fit, explain_memory
-    from repnet_search.report.wording import format_count, format_percent
+    from repnet_search.report.wording import format_percent
     from repnet_search.spec.files import load_design
     from repnet_search.spec.resolve import resolve
     from repnet_search.spec.target import Schedule
@@ -84,6 +84,7 @@ def train(
     from repnet_search.training.evaluate import measure_test_accuracy
     from repnet_search.training.proxy import train_design
     from repnet_search.training.task import TaskOptions, load_task
+    from repnet_search.units import format_count
 
     device = DeviceChoice(budget, board, reserve, flash).create()
     resolved = resolve(load_design(design), source=str(design))

@@ -17,7 +17,7 @@ from repnet_search.spec.resolve import ResolvedDesign
 from repnet_search.spec.target import DeviceLimits
 from repnet_search.spec.training import Metric, TrainingSpec
 from repnet_search.training.task import Task
-from repnet_search.units import format_number, format_size
+from repnet_search.units import format_count, format_number, format_size
 
 _NORMAL_95 = 1.96
 _MANY_LABELS = 20
@@ -132,7 +132,7 @@ def _use(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> Iterator[str
 def _design(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> Iterator[str]:
     design, weights, recipe = resolved.design, task.weights_of(resolved.design.backbone), resolved.design.recipe
     yield "## Design\n"
-    blocks = _count(len(resolved.table.blocks), "block")
+    blocks = format_count(len(resolved.table.blocks), "block")
     read = f"sha256\n  `{weights.sha256}`" if weights.sha256 else "made, not read"
     yield f"- Backbone: {resolved.table.name}, {blocks}; weights {weights.name}, {read};"
     yield f"  images in the range {weights.input_range.text}."
@@ -144,18 +144,18 @@ def _design(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> Iterator[
     biases = ", all the backbone's biases among them" if design.train_bias else ""
     yield f"- {format_number(facts.memory.trainable_parameters)} trainable parameters{biases}."
     yield (
-        f"- Recipe: {recipe.optimizer.value}, {_count(recipe.accumulate, 'image')} per update, learning rate "
+        f"- Recipe: {recipe.optimizer.value}, {format_count(recipe.accumulate, 'image')} per update, learning rate "
         f"{recipe.lr:g}, the head's ×{recipe.head_lr_ratio:g}."
     )
     training = facts.provenance.training
     if training is not None:
-        epochs, views = _count(training.epochs, "epoch"), _count(training.views, "view")
+        epochs, views = format_count(training.epochs, "epoch"), format_count(training.views, "view")
         yield f"- This model: {epochs} of {views} per image, seed {training.seed}."
     adapted = facts.provenance.adapted
     if adapted is not None:
-        how = "each seen once" if adapted.once else "in passes"
+        how, images = "each seen once" if adapted.once else "in passes", format_count(adapted.images, "image")
         yield (
-            f"- This model had been trained before; then it went on with {_count(adapted.images, 'image')} of those\n"
+            f"- This model had been trained before; then it went on with {images} of those\n"
             f"  below, one at a time, {how}, their order from seed {adapted.seed}."
         )
 
@@ -198,7 +198,7 @@ def _accuracy(task: Task, facts: CardFacts) -> Iterator[str]:
 
 def _confirmed(confirmation: Confirmation, metric: Metric) -> Iterator[str]:
     seeds = ", ".join(str(run.seed) for run in confirmation.runs)
-    epochs = _count(confirmation.epochs, "epoch")
+    epochs = format_count(confirmation.epochs, "epoch")
     yield f"\nThe design, trained anew for {epochs} from each of the seeds {seeds}; this model is the first of them:\n"
     yield "| on | mean over seeds | each |"
     yield "|---|--:|---|"
@@ -230,10 +230,6 @@ def _memory(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> Iterator[
         flash = f", {format_size(provenance.limits.flash_bytes)} of flash" if provenance.limits.flash_bytes else ""
         ram = format_size(provenance.limits.ram_bytes)
         yield f"The study's target: {provenance.board or 'a budget'}, {ram} of RAM{flash}."
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
 
 
 def _account_row(figure: AccountFigure) -> str:

@@ -9,11 +9,10 @@ from repnet_search.report.study_answers import find_compared, list_answers
 from repnet_search.report.study_gain import format_points, measure_gain
 from repnet_search.report.study_parts import Items, Paragraph, Section, Table
 from repnet_search.report.study_sections import describe_account
-from repnet_search.report.wording import format_count
 from repnet_search.results.confirmation import NEAR_BEST
 from repnet_search.results.record import Origin, TrialRecord
 from repnet_search.results.study import StudyView
-from repnet_search.units import format_size
+from repnet_search.units import format_count, format_size
 
 
 def advice_section(view: StudyView, winner: TrialRecord) -> Section:

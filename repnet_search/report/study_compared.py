@@ -10,7 +10,6 @@ from repnet_search.report.wording import (
     describe_connectors,
     describe_gap,
     describe_recipe,
-    format_count,
     format_percent,
     format_runs,
 )
@@ -18,7 +17,7 @@ from repnet_search.results.confirmation import near_best
 from repnet_search.results.record import Origin, TrialRecord
 from repnet_search.results.statistics import INTERVAL_SEEDS
 from repnet_search.results.study import StudyView
-from repnet_search.units import format_size
+from repnet_search.units import format_count, format_size
 
 BASELINE_ORIGINS = (Origin.LAST_LAYER, Origin.WIDEST, Origin.PAPER)
 

@@ -25,13 +25,13 @@ from repnet_search.report.study_sections import (
     setting_section,
 )
 from repnet_search.report.study_winner import winner_section
-from repnet_search.report.wording import describe_accuracy, describe_backbone, format_count, format_percent, format_runs
+from repnet_search.report.wording import describe_accuracy, describe_backbone, format_percent, format_runs
 from repnet_search.results.record import Origin, Outcome, TrialRecord
 from repnet_search.results.session import find_versions
 from repnet_search.results.study import StudyView
 from repnet_search.search.importance import StudyImportance
 from repnet_search.spec.files import dump_yaml
-from repnet_search.units import format_size
+from repnet_search.units import format_count, format_size
 
 
 def create_report(

@@ -16,7 +16,6 @@ from repnet_search.report.wording import (
     describe_backbone,
     describe_connectors,
     describe_recipe,
-    format_count,
     format_percent,
     front_notes,
 )
@@ -24,7 +23,7 @@ from repnet_search.results.front import pareto_front
 from repnet_search.results.record import Outcome, TrialRecord
 from repnet_search.results.study import StudyView
 from repnet_search.search.importance import StudyImportance
-from repnet_search.units import format_number, format_size
+from repnet_search.units import format_count, format_number, format_size
 
 
 def limit_text(view: StudyView) -> str:

@@ -11,7 +11,7 @@ from repnet_search.results.record import TrialRecord
 from repnet_search.results.statistics import INTERVAL_SEEDS, mean_and_interval
 from repnet_search.spec.design import BackboneSpec, Design
 from repnet_search.spec.training import Metric
-from repnet_search.units import format_number
+from repnet_search.units import format_count
 
 if TYPE_CHECKING:
     from repnet_search.results.confirmation import Confirmation  # optuna, which an estimate needs not
@@ -48,11 +48,6 @@ def describe_gap(points: float) -> str:
     if abs(points) < 0.05:
         return "The winner is as good on validation as on test."
     return f"The winner is {abs(points):.1f} points {'better' if points > 0 else 'worse'} on validation than on test."
-
-
-def format_count(count: int, noun: str) -> str:
-    """Returns a number of things: 1 epoch, 2 epochs."""
-    return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def describe_accuracy(record: TrialRecord, confirmation: Confirmation | None, *, metric: Metric) -> str:

@@ -112,16 +112,19 @@ def _refuse_to_mix(study: optuna.Study, settings: StudySpec) -> None:
 def _describe_difference(name: str, known: StudySpec, asked: StudySpec) -> str:
     """Returns a setting that differs, with both values; of one with fields, those of them."""
     one, other = getattr(known, name), getattr(asked, name)
-    if isinstance(one, BaseModel) and isinstance(other, BaseModel):
-        different = [field for field in type(one).model_fields if getattr(one, field) != getattr(other, field, None)]
-        pairs = [(f"{field} ", getattr(one, field), getattr(other, field, None)) for field in different]
+    if isinstance(one, BaseModel) and type(one) is type(other):
+        fields = ((field, getattr(one, field), getattr(other, field)) for field in type(one).model_fields)
+        shown = ", ".join(f"{field} {_compare(field, old, new)}" for field, old, new in fields if old != new)
     else:
-        pairs = [("", one, other)]
-    shown = ", ".join(f"{what}{_show(value, name)} in place of {_show(new, name)}" for what, value, new in pairs)
+        shown = _compare(name, one, other)
     return f"another {name.removesuffix('_bytes')}{f' ({shown})' if 0 < len(shown) < _LONGEST_DIFFERENCE else ''}"
 
 
-def _show(value: object, name: str) -> str:
+def _compare(name: str, one: object, other: object) -> str:
+    return f"{_show(name, one)} in place of {_show(name, other)}"
+
+
+def _show(name: str, value: object) -> str:
     if isinstance(value, tuple):
         return " or ".join(map(str, value))
     if name.endswith("_bytes") and isinstance(value, int):

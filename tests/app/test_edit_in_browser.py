@@ -104,16 +104,16 @@ def test_both_pages_are_shown_whole(web: WebPage, request: pytest.FixtureRequest
     window = request.node.callspec.id
     for name in ("what-if", "design"):
         web.open(page=name)
-        _take_whole(web, f"{name}-{window}")
+        assert _overhang(web, f"{name}-{window}") <= 0, name
     for part in PARTS[1:]:
         web.turn_part(part)
-        _take_whole(web, f"design-{part.split()[-1]}-{window}")
+        assert _overhang(web, f"design-{part.split()[-1]}-{window}") <= 0, part
 
 
-def _take_whole(web: WebPage, name: str) -> None:
+def _overhang(web: WebPage, name: str) -> int:
+    """Takes a picture; returns by how many pixels the page is wider than its window."""
     web.shot(name)
-    overhang = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert web.page.evaluate(overhang) <= 0, name
+    return int(web.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 def test_the_kept_weights_give_what_the_search_measured(tiny_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
