@@ -125,6 +125,8 @@ def _compare(name: str, one: object, other: object) -> str:
 
 
 def _show(name: str, value: object) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, tuple):
         return " or ".join(map(str, value))
     if name.endswith("_bytes") and isinstance(value, int):
