@@ -7,12 +7,12 @@ is.
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from pathlib import Path
 
 from streamlit import runtime
-from streamlit.logger import set_log_level
 
 _FOLDER = Path(__file__).resolve().parent
 _IN_WHEEL = _FOLDER.parent.name == "repnet_search"
@@ -21,8 +21,8 @@ _PACKAGE = "repnet_search.app" if _IN_WHEEL else "app"
 if not _IN_WHEEL and str(_FOLDER.parent) not in sys.path:
     sys.path.insert(0, str(_FOLDER.parent))
 
-if not runtime.exists():
-    set_log_level("ERROR")  # Streamlit warns of what is imported and read before it runs
+# Streamlit warns of all that is done before it runs.
+logging.disable(logging.NOTSET if runtime.exists() else logging.WARNING)
 
 pages = import_module(f"{_PACKAGE}.pages")
 if runtime.exists():

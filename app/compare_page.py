@@ -15,6 +15,7 @@ from .choose_design import show_comparison_chooser
 from .kept import list_notable, list_points
 from .navigation import find_record, read_place
 from .parts import show_csv_button, show_figure, show_note
+from .step_view import explain_record
 
 
 def show_compare(view: StudyView) -> None:
@@ -128,7 +129,7 @@ def _show_terms(view: StudyView, records: Sequence[TrialRecord]) -> None:
 def _show_blocks(view: StudyView, records: Sequence[TrialRecord]) -> None:
     st.subheader("Memory block by block")
     try:
-        designs = {record.short_id: _explain_blocks(view, record) for record in records}
+        designs = {record.short_id: figures.list_block_bytes(explain_record(view, record)) for record in records}
     except RepnetSearchError as error:
         show_note(str(error))
         return
@@ -143,13 +144,6 @@ def _show_blocks(view: StudyView, records: Sequence[TrialRecord]) -> None:
         "The most bytes of the arena that are alive while a block or module runs, forward or backward; the highest bar "
         "of a design sets its arena. Parameters and what is kept beside them come on top."
     )
-
-
-def _explain_blocks(view: StudyView, record: TrialRecord) -> tuple[tuple[str, int], ...]:
-    settings = view.settings
-    resolved = repnet_search.resolve(record.design)
-    explained = repnet_search.explain_memory(resolved, classes=settings.data.classes, schedule=settings.schedule)
-    return figures.list_block_bytes(explained)
 
 
 def _show_losses(records: Sequence[TrialRecord]) -> None:

@@ -1,23 +1,23 @@
-"""One design of a study: its drawing, its memory, what it learned, its file, and the designs next to it."""
+"""One design of a study: its training step, its memory, what it learned, its file, and the designs next to it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-import pandas as pd
 import streamlit as st
 
 import repnet_search
-from repnet_search import DeviceLimits, MemoryExplanation, RepnetSearchError, StudyView, TrialRecord, figures
+from repnet_search import RepnetSearchError, StudyView, TrialRecord
 
 from . import tables
+from .design_memory import show_memory, show_training_step
 from .design_neighbours import show_neighbours
 from .design_results import show_results
 from .navigation import Page, go_to, read_place
-from .parts import show_figure, show_metrics, show_note, show_table
-from .step_view import create_fitting_plan, show_step
+from .parts import show_metrics, show_note, show_table
 
-PARTS: Final = ("Memory", "What it learned", "Fields and file", "Designs next to it")
+PARTS: Final = ("One training step", "Memory and flash", "What it learned", "Fields and file", "Designs next to it")
 
 
 def show_design(view: StudyView, record: TrialRecord) -> None:
@@ -25,20 +25,19 @@ def show_design(view: StudyView, record: TrialRecord) -> None:
     _show_summary(view, record)
     part = read_place().part
     st.session_state["design-part"] = part if part in PARTS else PARTS[0]
-    memory, learned, fields, neighbours = st.tabs(PARTS, key="design-part", on_change=_take_part)
-    if memory.open:
-        with memory:
-            _show_memory(view, record)
-    if learned.open:
-        with learned:
-            show_results(view, record)
-    if fields.open:
-        with fields:
-            _show_fields(record)
-            _show_file(record)
-    if neighbours.open:
-        with neighbours:
-            show_neighbours(view, record)
+    tabs = st.tabs(PARTS, key="design-part", on_change=_take_part)
+    shows = (show_training_step, show_memory, show_results, _show_fields, show_neighbours)
+    for tab, show in zip(tabs, shows, strict=True):
+        if tab.open:
+            with tab:
+                _show_part(show, view, record)
+
+
+def _show_part(show: Callable[[StudyView, TrialRecord], None], view: StudyView, record: TrialRecord) -> None:
+    try:
+        show(view, record)
+    except RepnetSearchError as error:  # a study of another version may hold a design or a board that is unknown here
+        show_note(str(error))
 
 
 def _take_part() -> None:
@@ -83,69 +82,7 @@ def _comparison(view: StudyView, record: TrialRecord) -> dict[str, object]:
     return {"page": Page.COMPARE, "compared": list(ids)[:2]}
 
 
-def _show_memory(view: StudyView, record: TrialRecord) -> None:
-    try:
-        _show_step(view, record)
-    except RepnetSearchError as error:  # a study of another version may hold a design or a board that is unknown here
-        show_note(str(error))
-
-
-def _show_step(view: StudyView, record: TrialRecord) -> None:
-    settings, limit = view.settings, view.settings.available_bytes
-    explained = repnet_search.explain_memory(
-        repnet_search.resolve(record.design), classes=settings.data.classes, schedule=settings.schedule
-    )
-    plan = create_fitting_plan(explained, settings.limits, classes=settings.data.classes)
-    st.subheader("Drawn")
-    show_step(explained, key="design", name=record.short_id, budget_bytes=limit, plan=plan)
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.subheader("Training memory by its terms")
-        figure = figures.create_terms_figure(
-            {f"design {record.short_id}": record.terms}, limit_bytes=limit, limit_text=tables.limit_text(view)
-        )
-        show_figure(
-            figure,
-            key="design-terms",
-            data=tables.terms_table(record),
-            file_name=f"memory-{record.short_id}.csv",
-            alt="The terms of the training memory as one bar, against what the design may take.",
-        )
-    with right:
-        show_device(explained, settings.limits, plan, board=settings.board, name=record.short_id)
-
-
-def show_device(
-    explained: MemoryExplanation,
-    limits: DeviceLimits,
-    plan: repnet_search.MemoryPlan | None,
-    *,
-    board: str | None,
-    name: str,
-) -> None:
-    """Shows how the regions of a board's RAM are used, where there is a board, and what the flash holds."""
-    if board is not None:
-        st.subheader(f"RAM of {board}")
-        if plan is not None:
-            show_figure(
-                figures.create_regions_figure(plan),
-                key=f"{name}-regions",
-                data=pd.DataFrame(figures.region_rows(plan)),
-                file_name=f"regions-{name}.csv",
-                alt="How much of each region of RAM is taken by buffers and by parameters, and what is free.",
-            )
-        else:
-            problem = repnet_search.check_fit(explained, limits).problem
-            show_note(f"No placement into its regions: the design {problem}." if problem else "It has one region.")
-    st.subheader("Flash, estimated")
-    flash = explained.estimate.flash
-    rows = [*flash.terms, ("in all", flash.total_bytes)]
-    if limits.flash_bytes is not None:
-        rows += [("there are", limits.flash_bytes), ("left", limits.flash_bytes - flash.total_bytes)]
-    show_table(pd.DataFrame([(term, tables.to_kib(size)) for term, size in rows], columns=["term", "flash (KiB)"]))
-
-
-def _show_fields(record: TrialRecord) -> None:
+def _show_fields(_view: StudyView, record: TrialRecord) -> None:
     st.subheader("What it is")
     left, right = st.columns([2, 3], gap="large")
     with left:
@@ -155,6 +92,7 @@ def _show_fields(record: TrialRecord) -> None:
             show_table(tables.connectors_table(record.design))
         else:
             show_note("No connectors: the last layer alone is trained.")
+    _show_file(record)
 
 
 def _show_file(record: TrialRecord) -> None:

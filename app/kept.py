@@ -1,9 +1,9 @@
-"""What is worked out of a study once, not at every click: kept in the session while the same reading is shown."""
+"""What is worked out of a study once, not at every click: kept while the same reading is shown, for all who look."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -29,10 +29,14 @@ def _list_notable(view: StudyView) -> list[TrialRecord]:
 
 def _keep(view: StudyView, name: str, create: Callable[[], _T]) -> _T:
     """Returns what `create` gave for this view, which is another object as soon as the study has been read again."""
-    key = f"kept-{name}"
-    kept = st.session_state.get(key)
-    if kept is None or kept[0] is not view:
-        kept = (view, create())
-        st.session_state[key] = kept
-    found: _T = kept[1]
+    kept, key = _find_kept(), (view.name, name)
+    if key not in kept or kept[key][0] is not view:
+        kept[key] = (view, create())
+    found: _T = kept[key][1]
     return found
+
+
+@st.cache_resource(show_spinner=False)
+def _find_kept() -> dict[tuple[str, str], tuple[StudyView, Any]]:
+    """Returns what is kept, by the study's name and its own."""
+    return {}

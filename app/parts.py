@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
-from zlib import crc32
 
 import pandas as pd
 import streamlit as st
@@ -91,8 +90,9 @@ def show_figure(
         alt: what a screen reader says.
         on_point: called when a point is clicked; the points are in `st.session_state[key].selection.points`.
     """
-    # Streamlit gives every plot to plotly twice; one with the same revision is not worked out again.
-    figure.update_layout(datarevision=crc32(figure.to_json().encode()))
+    # Plotly would measure every label over and over, to hide those that overflow; margins grow with labels, so none do.
+    figure.update_xaxes(ticklabeloverflow="allow")
+    figure.update_yaxes(ticklabeloverflow="allow")
     st.plotly_chart(
         figure,
         theme="streamlit",

@@ -1,4 +1,8 @@
-"""The process that serves the browser: it reads what the first page shows before there is an address to open."""
+"""The process that serves the browser.
+
+It shows the first page to nobody before there is an address to open: the studies are then read, and what draws them is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,8 @@ from contextlib import suppress
 
 from streamlit.web.cli import main as run_streamlit
 
-from repnet_search import RepnetSearchError
-
-from .storage import find_file, read_studies
+from .pages import show_browser
+from .storage import find_file
 
 
 def serve(script: str, arguments: Sequence[str]) -> None:
@@ -22,6 +25,6 @@ def serve(script: str, arguments: Sequence[str]) -> None:
     given = list(arguments)
     name = given[given.index("--") + 1] if "--" in given else None
     if find_file(name) is not None:  # what a database server has is read again every few seconds
-        with suppress(RepnetSearchError):  # the page says it
-            read_studies(name)
+        with suppress(Exception):  # whatever it is, the page says it
+            show_browser(name)
     run_streamlit(["run", script, *given], prog_name="streamlit")

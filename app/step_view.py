@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import pandas as pd
 import streamlit as st
 
-from repnet_search import DeviceLimits, MemoryExplanation, MemoryPlan, RepnetSearchError, create_plan, figures
+import repnet_search
+from repnet_search import (
+    DeviceLimits,
+    MemoryExplanation,
+    MemoryPlan,
+    RepnetSearchError,
+    StudyView,
+    TrialRecord,
+    create_plan,
+    figures,
+)
 
 from .parts import show_csv_button, show_figure, show_note
 
-_DRAWING_HELP = (
+_TIMELINE: Final = "Memory over one training step"
+_DRAWING: Final = "Drawn"
+_DRAWING_HELP: Final = (
     "Frozen blocks stand left, Rep-Net modules right; a box is as wide as the root of its output's bytes. A step runs "
     "down the rows and, behind the loss, up again: point at a row and it is marked in both passes. Click one to mark "
     "its operators in the timeline. Grey: parameters and their state. All bytes are estimated (account arena)."
@@ -27,6 +40,7 @@ def show_step(
     budget_bytes: int | None,
     compared: MemoryExplanation | None = None,
     plan: MemoryPlan | None = None,
+    in_tabs: bool = False,
 ) -> None:
     """Shows the drawing with both passes, then the timeline over the arena; a click marks a place in all of them.
 
@@ -37,21 +51,35 @@ def show_step(
         budget_bytes: what the design may take; None where there is no limit.
         compared: of another design, whose bytes are marked in the drawing.
         plan: the placement into the regions of a board, where there is one.
+        in_tabs: show one of them at a time, the timeline first, where there is little room.
     """
     marked = _choose_place(explained, key)
-    _show_drawing(explained, compared, key=key, name=name, budget_bytes=budget_bytes, marked=marked)
-    st.subheader("Memory over one training step")
-    picture = figures.create_picture(explained, budget_bytes=budget_bytes)
-    show_note(picture.title)
-    figure = figures.create_memory_figure(picture, plan=plan, marked=marked)
-    show_figure(
-        figure,
-        key=f"{key}-timeline",
-        data=pd.DataFrame(figures.alive_rows(picture)),
-        file_name=f"timeline-{name}.csv",
-        alt="Bytes alive at every operator of a training step by their role, and every buffer over time and address.",
+    show_drawing = partial(
+        _show_drawing, explained, compared, key=key, name=name, budget_bytes=budget_bytes, marked=marked
     )
-    _show_buffers(picture, plan, name=name)
+    show_timeline = partial(
+        _show_timeline, explained, plan, key=key, name=name, budget_bytes=budget_bytes, marked=marked
+    )
+    if not in_tabs:
+        show_drawing()
+        st.subheader(_TIMELINE)
+        show_timeline()
+        return
+    parts = st.tabs((_TIMELINE, _DRAWING), key=f"{key}-picture", on_change="rerun")
+    for part, show in zip(parts, (show_timeline, show_drawing), strict=True):
+        if part.open:
+            with part:
+                show()
+
+
+def explain_record(view: StudyView, record: TrialRecord) -> MemoryExplanation:
+    """Returns where a trial's design takes its memory, as its study counts it.
+
+    Raises:
+        RepnetSearchError: this version does not know the design.
+    """
+    settings, resolved = view.settings, repnet_search.resolve(record.design)
+    return repnet_search.explain_memory(resolved, classes=settings.data.classes, schedule=settings.schedule)
 
 
 def create_fitting_plan(explained: MemoryExplanation, limits: DeviceLimits, *, classes: int) -> MemoryPlan | None:
@@ -109,6 +137,28 @@ def _mark_clicked(chart: str, place_key: str) -> Any:
             st.session_state[place_key] = places[0]
 
     return take
+
+
+def _show_timeline(
+    explained: MemoryExplanation,
+    plan: MemoryPlan | None,
+    *,
+    key: str,
+    name: str,
+    budget_bytes: int | None,
+    marked: str | None,
+) -> None:
+    picture = figures.create_picture(explained, budget_bytes=budget_bytes)
+    show_note(picture.title)
+    figure = figures.create_memory_figure(picture, plan=plan, marked=marked)
+    show_figure(
+        figure,
+        key=f"{key}-timeline",
+        data=pd.DataFrame(figures.alive_rows(picture)),
+        file_name=f"timeline-{name}.csv",
+        alt="Bytes alive at every operator of a training step by their role, and every buffer over time and address.",
+    )
+    _show_buffers(picture, plan, name=name)
 
 
 def _show_buffers(picture: figures.MemoryPicture, plan: MemoryPlan | None, *, name: str) -> None:

@@ -111,7 +111,6 @@ def _show_results(
     show_known(view, explained)
     nearest = st.container()  # filled last: a search of a second must not hold up the rest
     _show_file(view, design, target)
-    st.subheader("Drawn")
     fit = repnet_search.check_fit(explained, target.limits)
     show_step(
         explained,
@@ -120,6 +119,7 @@ def _show_results(
         budget_bytes=target.limits.ram_bytes,
         compared=start,
         plan=create_fitting_plan(explained, target.limits, classes=classes),
+        in_tabs=True,
     )
     with nearest:
         show_nearest(editor, design, target, classes=classes, fits=fit.fits)

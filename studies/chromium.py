@@ -15,13 +15,13 @@ from pathlib import Path
 
 DRAWN = """
 () => {
-  const drawn = (element, part) => !element.checkVisibility() || element.querySelector(part);
+  const drawn = (element, part) => element.querySelector(part) || !element.checkVisibility();
   return document.querySelector('[data-testid="stApp"]')?.getAttribute("data-test-script-state") === "notRunning"
       && document.querySelector(".page-end") !== null
-      && ![...document.querySelectorAll('[data-stale="true"], [data-testid="stSkeleton"]')]
-        .some(e => e.checkVisibility())
       && [...document.querySelectorAll('[data-testid="stDataFrame"]')].every(e => drawn(e, "canvas"))
-      && [...document.querySelectorAll('[data-testid="stPlotlyChart"]')].every(e => drawn(e, ".main-svg"));
+      && [...document.querySelectorAll('[data-testid="stPlotlyChart"]')].every(e => drawn(e, ".main-svg"))
+      && ![...document.querySelectorAll('[data-stale="true"], [data-testid="stSkeleton"]')]
+        .some(e => e.checkVisibility());
 }
 """
 """Whether the app's script has ended and everything that it sent is drawn, in JavaScript."""

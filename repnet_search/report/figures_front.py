@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from repnet_search.report.figures_style import (
     BLUE,
@@ -177,19 +179,24 @@ def _add_markers(
     keep = {"marker": {"opacity": marker.get("opacity", 1)}}
     figure.add_trace(
         trace(
-            x=[point.ram_bytes / unit_bytes for point in points],
-            y=[place(point) for point in points],
+            x=_as_array([point.ram_bytes / unit_bytes for point in points]),
+            y=_as_array([place(point) for point in points]),
             mode="markers",
             name=name,
             marker=marker,
-            customdata=[[point.trial] for point in points],
-            hovertext=[hover(point) for point in points] if hover is not None else None,
+            customdata=_as_array([[point.trial] for point in points]),
+            hovertext=_as_array([hover(point) for point in points]) if hover is not None else None,
             hovertemplate="%{hovertext}<extra></extra>" if hover is not None else None,
             hoverinfo="skip" if hover is None else None,
             selected=keep,
             unselected=keep,
         )
     )
+
+
+def _as_array(values: Sequence[Any]) -> NDArray[np.object_]:
+    """Returns values as what Plotly takes as it is; of a list it checks every item."""
+    return np.array(values, dtype=object)
 
 
 def _error_bars(points: Sequence[FrontPoint], colour: str) -> dict[str, Any]:

@@ -25,10 +25,10 @@ from tests.app.conftest import (
     traces,
 )
 
-_MEMORY, _LEARNED, _FIELDS, _NEIGHBOURS = PARTS
+_STEP, _MEMORY, _LEARNED, _FIELDS, _NEIGHBOURS = PARTS
 
 
-def _open(open_page: OpenPage, storage: str, number: int, *, part: str = _MEMORY) -> AppTest:
+def _open(open_page: OpenPage, storage: str, number: int, *, part: str = _STEP) -> AppTest:
     page = open_page(storage, page="design", study="first", design=str(number), part=part)
     assert not page.exception
     return page
@@ -70,15 +70,17 @@ def test_the_file_is_shown_whole(open_page: OpenPage, record_study: RecordStudy)
 
 def test_every_picture_and_the_buffers_have_their_data(open_page: OpenPage, record_study: RecordStudy) -> None:
     page = _open(open_page, record_study(), 3)
-    assert _downloads(page).count("Download CSV") == len(page.get("plotly_chart")) == 3
+    assert _downloads(page).count("Download CSV") == len(page.get("plotly_chart")) == 2
     page.session_state["every-buffer-" + RECORDS[3].short_id] = True
     page.run()
-    assert _downloads(page).count("Download CSV") == 4
+    assert _downloads(page).count("Download CSV") == 3
+    page = _open(open_page, record_study("again"), 3, part=_MEMORY)
+    assert _downloads(page).count("Download CSV") == len(page.get("plotly_chart")) == 1
 
 
 def test_the_flash_and_the_regions_of_a_board_are_shown(open_page: OpenPage, record_study: RecordStudy) -> None:
     record = replace(make_record(0, ram_kib=90, accuracy=0.7), recorded=Design(activation_bits=8, connectors=()))
-    page = _open(open_page, record_study(records=[record], board="nrf52840"), 0)
+    page = _open(open_page, record_study(records=[record], board="nrf52840"), 0, part=_MEMORY)
     assert "RAM of nrf52840" in [heading.value for heading in page.subheader]
     figures = [figure(page, index) for index in range(len(page.get("plotly_chart")))]
     regions = next(shown for shown in figures if shown["data"][-1]["name"] == "free")
@@ -92,7 +94,7 @@ def test_a_design_over_its_budget_has_its_reason_and_its_pictures(
 ) -> None:
     page = _open(open_page, record_study(), 4)
     assert any("over budget. 44.0 KiB over the budget" in text for text in texts(page))
-    assert len(page.get("plotly_chart")) == 3
+    assert len(page.get("plotly_chart")) == 2
     page = _open(open_page, record_study("again"), 4, part=_LEARNED)
     assert "Accuracy per class" not in everything(page)
     assert "Nothing: it was not trained to its end (over budget)." in texts(page)

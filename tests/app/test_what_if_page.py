@@ -198,6 +198,9 @@ def test_the_file_round_trips_and_the_command_names_it(page: AppTest, tmp_path: 
 
 def test_the_pictures_are_of_the_edited_design_beside_its_start(page: AppTest) -> None:
     _set(page, "number_input", "resolution", 64)
+    assert "operators" in traces(page)  # the timeline is in sight, the drawing a click away
+    page.session_state["what-if-picture"] = "Drawn"
+    page.run()
     assert "the start" in traces(page)
     labels = figure(page)["layout"]["yaxis"]["ticktext"]
     assert "<b>b0</b> 16×32×32 · 64.0 KiB" in labels
