@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -14,6 +14,7 @@ from .parts import show_note
 from .tables import format_accuracy
 
 _MOST = 3
+Measure = Callable[[TrialRecord], float]
 
 
 def show_neighbours(view: StudyView, record: TrialRecord) -> None:
@@ -26,36 +27,54 @@ def show_neighbours(view: StudyView, record: TrialRecord) -> None:
         )
     with right:
         st.subheader("Nearest better designs")
-        _show_list(view, record, find_better(view, record), key="better", nothing="No trained design is more accurate.")
+        _show_list(
+            view,
+            record,
+            find_better(view, record),
+            key="better",
+            nothing="None is known to be more accurate.",
+        )
 
 
 def find_cheaper(view: StudyView, record: TrialRecord) -> list[TrialRecord]:
     """Returns the best trained designs that take less memory: of each, no other takes as little and does better."""
     cheaper = [other for other in _trained(view) if other.ram_bytes < record.ram_bytes]
-    return _front(view, cheaper)[-_MOST:][::-1]
+    return _front(cheaper, _proxy)[-_MOST:][::-1]
 
 
 def find_better(view: StudyView, record: TrialRecord) -> list[TrialRecord]:
-    """Returns the cheapest trained designs that are more accurate; every one, where this one was not trained."""
-    accuracy = view.accuracy_of(record)
-    better = [other for other in _trained(view) if accuracy is None or (view.accuracy_of(other) or 0.0) > accuracy]
-    others = [other for other in better if other.design_id != record.design_id]
-    return _front(view, others)[:_MOST]
+    """Returns the cheapest trained designs that are more accurate; every one, where this one was not trained.
+
+    Of a confirmed design they are confirmed too; of another one the search says which are better: a single short
+    training is not compared with a confirmed mean.
+    """
+    others = [other for other in _trained(view) if other.design_id != record.design_id]
+    if record.design_id in view.confirmed:
+        measure: Measure = lambda item: view.accuracy_of(item) or 0.0  # noqa: E731
+        others = [other for other in others if other.design_id in view.confirmed]
+    else:
+        measure = _proxy
+    if record.outcome is Outcome.TRAINED:
+        others = [other for other in others if measure(other) > measure(record)]
+    return _front(others, measure)[:_MOST]
+
+
+def _proxy(record: TrialRecord) -> float:
+    return record.validation_accuracy or 0.0
 
 
 def _trained(view: StudyView) -> list[TrialRecord]:
     return [record for record in view.records if record.outcome is Outcome.TRAINED]
 
 
-def _front(view: StudyView, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+def _front(records: Sequence[TrialRecord], measure: Measure) -> list[TrialRecord]:
     """Returns the records than which none is both cheaper and as accurate, the cheapest first."""
     front: list[TrialRecord] = []
     best = -1.0
-    for record in sorted(records, key=lambda item: (item.ram_bytes, -(view.accuracy_of(item) or 0.0))):
-        accuracy = view.accuracy_of(record) or 0.0
-        if accuracy > best:
+    for record in sorted(records, key=lambda item: (item.ram_bytes, -measure(item))):
+        if measure(record) > best:
             front.append(record)
-            best = accuracy
+            best = measure(record)
     return front
 
 

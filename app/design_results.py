@@ -82,24 +82,20 @@ def _show_classes(view: StudyView, record: TrialRecord) -> None:
         show_note("Runs the trained weights that the study kept; nothing is trained or written.")
         return
     try:
-        result = _evaluate(view, record, test=images == _TEST)
+        # Its accuracies and times tell it from a design that was trained, or confirmed, anew.
+        measured = repr((view.name, view.sessions[:1], record, view.confirmed.get(record.design_id)))
+        result = _evaluate(view, record, test=images == _TEST, measured=measured)
     except RepnetSearchError as error:
         show_note(f"{error}\n\nTo get it:\n{_commands(view)}")
         return
     _show_evaluation(view, record, result)
 
 
-@st.cache_data(
-    show_spinner="Running the trained design",
-    max_entries=64,
-    hash_funcs={
-        StudyView: lambda view: (view.name, view.settings.digest, len(view.confirmed), len(view.tested)),
-        TrialRecord: lambda record: (record.number, record.design_id),
-    },
-)
-def _evaluate(view: StudyView, record: TrialRecord, *, test: bool) -> TrialEvaluation:
+@st.cache_data(show_spinner="Running the trained design", max_entries=64)
+def _evaluate(_view: StudyView, _record: TrialRecord, *, test: bool, measured: str) -> TrialEvaluation:
     """Returns the evaluation; torch is imported here, so that a page which does not measure opens at once."""
-    return repnet_search.evaluate_trial(view, record, test=test)
+    del measured  # of the cache's key alone
+    return repnet_search.evaluate_trial(_view, _record, test=test)
 
 
 def _show_evaluation(view: StudyView, record: TrialRecord, result: TrialEvaluation) -> None:

@@ -15,8 +15,8 @@ from repnet_search import Outcome, StudyView, TrialRecord, figures
 from . import tables
 from .budget_answer import answer_budget
 from .kept import list_points
-from .navigation import MOST_COMPARED, Page, go_to, read_place, selected_record
-from .parts import show_figure, show_metrics, show_note, show_table
+from .navigation import MOST_COMPARED, Page, go_to, name_record, read_place, selected_record
+from .parts import keep_value, show_figure, show_metrics, show_note, show_table
 
 _MOST_ROWS: Final = 12
 _HEIGHT: Final = 455
@@ -79,7 +79,7 @@ def _show_plot(view: StudyView, points: Sequence[figures.FrontPoint], *, asked_b
         data=tables.points_table(shown),
         file_name="front.csv",
         alt="Validation accuracy of each design against its training memory, with the budget as a line.",
-        on_point=partial(_take_point, key, {record.number: record.short_id for record in view.records}),
+        on_point=partial(_take_point, key, view),
     )
 
 
@@ -101,14 +101,19 @@ def _filter_points(view: StudyView, points: Sequence[figures.FrontPoint]) -> lis
     shown = [point for point in points if point.proxy is not None and point.is_marked]
     with st.container(horizontal=True, gap="medium"):
         label = f"Other dominated designs ({len(dominated)})"
-        if dominated and st.toggle(label, value=True, key=f"dominated-{view.name}"):
+        if dominated and _show_toggle(label, key=f"dominated-{view.name}", default=True):
             shown += dominated
         for outcome in (Outcome.OVER_BUDGET, Outcome.STOPPED, Outcome.FAILED):
             ended = [point for point in points if point.outcome is outcome]
             label = f"{outcome.value.capitalize()} ({len(ended)})"
-            if ended and st.toggle(label, key=f"{outcome.value}-{view.name}"):
+            if ended and _show_toggle(label, key=f"{outcome.value}-{view.name}", default=False):
                 shown += ended
     return sorted(shown, key=lambda point: point.trial)
+
+
+def _show_toggle(label: str, *, key: str, default: bool) -> bool:
+    take = keep_value(key, default)
+    return bool(st.toggle(label, key=key, on_change=take))
 
 
 def _show_best_under(view: StudyView, points: Sequence[figures.FrontPoint]) -> int:
@@ -118,16 +123,21 @@ def _show_best_under(view: StudyView, points: Sequence[figures.FrontPoint]) -> i
     limit = view.settings.available_bytes
     unit, name, step = (_MIB, "MiB", 0.1) if limit >= 16 * _MIB else (_KIB, "KiB", 1.0)
     low, high = float(min(trained) // unit), float(ceil(max(limit, *trained) / unit))
+    own = round(ceil(round(limit / unit / step, 6)) * step, 1)  # the study's budget, on a step
+    key = f"under-{view.name}"
+    take = keep_value(key, own)
+    high = max(high, own, low + step)
+    st.session_state[key] = min(max(st.session_state[key], low), high)
     asked = st.slider(
         f"Training memory ({name})",
         low,
-        max(high, low + step),
-        max(low, limit / unit // step * step),
-        step,
+        high,
+        step=step,
         format="%.0f" if name == "KiB" else "%.1f",
-        key=f"under-{view.name}",
+        key=key,
+        on_change=take,
     )
-    asked_bytes = round(asked * unit)
+    asked_bytes = limit if asked == own else round(asked * unit)
     _show_answer(view, asked_bytes)
     return asked_bytes
 
@@ -198,7 +208,8 @@ def _show_ways(record: TrialRecord) -> None:
             st.button("Add to Compare", on_click=go_to, kwargs={"compared": [*compared, record.short_id]})
 
 
-def _take_point(key: str, ids: dict[int, str]) -> None:
+def _take_point(key: str, view: StudyView) -> None:
     points = st.session_state[key].selection.points
     if points:
-        go_to(design=ids[int(points[0]["customdata"][0])])
+        trial = int(points[0]["customdata"][0])
+        go_to(design=name_record(view, next(record for record in view.records if record.number == trial)))

@@ -1,42 +1,35 @@
-"""What is worked out of a study once, not at every click: kept while the same reading is shown, for all who look."""
+"""What is worked out of a study once, not at every click: kept for the readings looked at last, for all who look."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 import streamlit as st
 
 from repnet_search import StudyView, TrialRecord, figures
 
-_T = TypeVar("_T")
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    view: StudyView
+    """Held, so that no other view has its identity meanwhile."""
+    points: tuple[figures.FrontPoint, ...]
+    notable: tuple[TrialRecord, ...]
 
 
 def list_points(view: StudyView) -> tuple[figures.FrontPoint, ...]:
     """Returns the points of the front's plot, one per trial."""
-    return _keep(view, "points", lambda: figures.list_front_points(view))
+    return _work_out(view).points
 
 
-def list_notable(view: StudyView) -> list[TrialRecord]:
+def list_notable(view: StudyView) -> tuple[TrialRecord, ...]:
     """Returns the designs worth looking at: the front, what was confirmed, what studies are compared with."""
-    return _keep(view, "notable", lambda: _list_notable(view))
+    return _work_out(view).notable
 
 
-def _list_notable(view: StudyView) -> list[TrialRecord]:
-    marked = {point.trial for point in list_points(view) if point.proxy is not None and point.is_marked}
-    return sorted((record for record in view.records if record.number in marked), key=lambda record: record.ram_bytes)
-
-
-def _keep(view: StudyView, name: str, create: Callable[[], _T]) -> _T:
-    """Returns what `create` gave for this view, which is another object as soon as the study has been read again."""
-    kept, key = _find_kept(), (view.name, name)
-    if key not in kept or kept[key][0] is not view:
-        kept[key] = (view, create())
-    found: _T = kept[key][1]
-    return found
-
-
-@st.cache_resource(show_spinner=False)
-def _find_kept() -> dict[tuple[str, str], tuple[StudyView, Any]]:
-    """Returns what is kept, by the study's name and its own."""
-    return {}
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={StudyView: id})
+def _work_out(view: StudyView) -> _Kept:
+    points = figures.list_front_points(view)
+    marked = {point.trial for point in points if point.proxy is not None and point.is_marked}
+    notable = (record for record in view.records if record.number in marked)
+    return _Kept(view, points, tuple(sorted(notable, key=lambda record: record.ram_bytes)))

@@ -75,14 +75,13 @@ def go_to(
     st.query_params.from_dict({name: str(value) for name, value in values.items() if value})
 
 
-def link_to(*, page: Page, study: str, design: str | None = None) -> str:
+def link_to(*, page: Page, study: str) -> str:
     """Returns the URL of a view, relative to the browser's own.
 
     >>> link_to(page=Page.FRONT, study="a b")
     '?page=front&study=a+b'
     """
-    values = {"page": page.value, "study": study, "design": design}
-    return "?" + urlencode({name: value for name, value in values.items() if value is not None})
+    return "?" + urlencode({"page": page.value, "study": study})
 
 
 def find_record(view: StudyView, design: str | None) -> TrialRecord | None:
@@ -93,6 +92,12 @@ def find_record(view: StudyView, design: str | None) -> TrialRecord | None:
     if not found:
         found = [record for record in view.records if str(record.number) == design]
     return next((record for record in found if record.outcome is Outcome.TRAINED), found[0] if found else None)
+
+
+def name_record(view: StudyView, record: TrialRecord) -> str:
+    """Returns how a URL names a trial: by its design, unless that leads to another trial of the same one."""
+    found = find_record(view, record.short_id)
+    return record.short_id if found is not None and found.number == record.number else str(record.number)
 
 
 def selected_record(view: StudyView) -> TrialRecord | None:

@@ -15,7 +15,7 @@ from .choose_design import show_chooser
 from .compare_page import show_compare
 from .design_page import show_design
 from .front_page import show_front
-from .navigation import Page, find_record, go_to, read_place, selected_record
+from .navigation import Page, find_record, go_to, name_record, read_place, selected_record
 from .parts import show_note
 from .storage import FRESH_SECONDS, Reading, find_stamp, read_studies
 from .studies_page import show_studies
@@ -146,5 +146,7 @@ def _show_design_page(page: Page, view: StudyView) -> None:
     record = show_chooser(view, selected_record(view) or view.records[0])
     if page is Page.DESIGN:
         show_design(view, record)
-    else:
-        show_what_if(view, record.design)
+        return
+    if wanted is None:  # a better design that a search finds meanwhile does not take the place of the edited one
+        go_to(design=name_record(view, record))
+    show_what_if(view, record.design)

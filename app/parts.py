@@ -90,7 +90,7 @@ def show_figure(
         alt: what a screen reader says.
         on_point: called when a point is clicked; the points are in `st.session_state[key].selection.points`.
     """
-    # Plotly would measure every label over and over, to hide those that overflow; margins grow with labels, so none do.
+    # Plotly would measure every label over and over, to hide those that overflow; margins have room for them.
     figure.update_xaxes(ticklabeloverflow="allow")
     figure.update_yaxes(ticklabeloverflow="allow")
     st.plotly_chart(
@@ -103,6 +103,25 @@ def show_figure(
         selection_mode="points",
     )
     show_csv_button(data, file_name=file_name)
+
+
+def keep_value(key: str, default: Any) -> Callable[[], None]:
+    """Gives a widget the value that it had last, where Streamlit forgets it: on another page, or when its ends change.
+
+    Args:
+        key: of the widget, which is shown next, without a value.
+        default: what it has before it is changed.
+
+    Returns:
+        what its `on_change` must be.
+    """
+    kept = f"{key}-kept"
+    st.session_state[key] = st.session_state.get(kept, default)
+
+    def take() -> None:
+        st.session_state[kept] = st.session_state[key]
+
+    return take
 
 
 def show_csv_button(frame: pd.DataFrame, *, file_name: str) -> None:

@@ -42,7 +42,7 @@ def show_step(
     plan: MemoryPlan | None = None,
     in_tabs: bool = False,
 ) -> None:
-    """Shows the drawing with both passes, then the timeline over the arena; a click marks a place in all of them.
+    """Shows the drawing with both passes, and the timeline over the arena; a click marks a place in both.
 
     Args:
         explained: of the design.
@@ -128,7 +128,7 @@ def _show_drawing(
 
 
 def _mark_clicked(chart: str, place_key: str) -> Any:
-    """Returns what takes a click on a row of the drawing; on the marked one it takes the mark away."""
+    """Returns what takes a click on a row of the drawing."""
 
     def take() -> None:
         points = st.session_state[chart].selection.points

@@ -73,9 +73,11 @@ def read_studies(storage: str | None) -> Reading:
     return _read_studies(storage, stamp=find_stamp(storage))
 
 
-def open_fresh(storage: str | None) -> Any:
-    """Returns a storage that pages have read already, open for reading what their views leave out."""
-    return _open_storage(storage, identity=_find_identity(storage, find_stamp(storage)))
+def open_whole(storage: str | None) -> Any:
+    """Returns a storage with all that its trials hold, which takes seconds of a large journal: no page waits for it."""
+    if storage is not None and storage.startswith(_SQLITE):
+        return _open_storage(storage, identity=find_stamp(storage))
+    return repnet_search.open_storage(storage)
 
 
 def find_stamp(storage: str | None) -> Stamp:
@@ -125,7 +127,7 @@ def _read_views(
         except Exception as error:  # a damaged storage decides what Optuna, pydantic or a driver makes of it
             _open_storage.clear()
             if is_last:
-                raise _explain(error) from error
+                raise explain(error) from error
     raise AssertionError("not reached")
 
 
@@ -177,7 +179,8 @@ def _copies_folder() -> Path:
     return folder
 
 
-def _explain(error: Exception) -> RepnetSearchError:
+def explain(error: Exception) -> RepnetSearchError:
+    """Returns why a storage cannot be read, in a sentence."""
     if isinstance(error, RepnetSearchError):
         return error
     lines = str(error).splitlines()

@@ -27,7 +27,7 @@ class Target:
         board: None where a budget was given.
         schedule: how the frozen backbone runs.
         options: the command line's options that mean it.
-        problems: the sentence of each field that means nothing; the limits are then the last ones.
+        problems: the sentence of each field that means nothing; it counts as empty then.
     """
 
     limits: DeviceLimits
@@ -77,7 +77,7 @@ def read_target(values: dict[str, Any]) -> Target:
             return None
 
     board = None if values["device"] == BUDGET else repnet_search.get_board(values["device"])
-    budget, flash = read("budget"), read("flash")
+    budget, flash = read("budget") if board is None else None, read("flash")
     reserve = read("reserve", zero=True)
     try:
         limits = _limits(board, budget or values["usual_bytes"], reserve, flash)
@@ -112,18 +112,19 @@ def _values_of(view: StudyView) -> dict[str, Any]:
     if kept is None or kept["study"] != view.name:
         kept = study_values(view) | {"study": view.name}
         st.session_state[_KEY] = kept
-    return dict(kept) if not isinstance(kept, dict) else kept
+    found: dict[str, Any] = kept
+    return found
 
 
 def study_values(view: StudyView) -> dict[str, Any]:
     """Returns the fields' values that mean a study's own device."""
     settings = view.settings
-    is_usual = settings.board is not None and settings.reserve_bytes == BOARD_RESERVE_BYTES
+    usual_reserve = 0 if settings.board is None else BOARD_RESERVE_BYTES  # what an empty field means
     own_flash = settings.board is None or settings.flash_bytes != repnet_search.get_board(settings.board).flash_bytes
     return {
         "device": settings.board or BUDGET,
         "budget": _size(settings.budget_bytes),
-        "reserve": "" if is_usual or not settings.reserve_bytes else _size(settings.reserve_bytes),
+        "reserve": "" if settings.reserve_bytes == usual_reserve else _size(settings.reserve_bytes),
         "flash": _size(settings.flash_bytes) if own_flash and settings.flash_bytes is not None else "",
         "schedule": settings.schedule.value,
         "usual_bytes": settings.budget_bytes,

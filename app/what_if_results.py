@@ -18,6 +18,7 @@ from repnet_search import (
 )
 
 from . import tables
+from .navigation import find_record
 from .parts import show_note, show_table
 from .what_if_device import Target
 from .what_if_state import Editor, use_design
@@ -109,7 +110,7 @@ def compare_terms(
 
 def show_known(view: StudyView, explained: MemoryExplanation) -> None:
     """Says what the study measured of this very design, if anything."""
-    record = next((item for item in view.records if item.design_id == explained.resolved.id), None)
+    record = find_record(view, explained.resolved.id)
     if record is None or view.accuracy_of(record) is None:
         show_note("Accuracy: not known before it is trained; this study did not train this design.")
         return
@@ -181,12 +182,12 @@ def _answer(explained: MemoryExplanation, limits: DeviceLimits) -> str:
 
 def _metric(label: str, value_bytes: int, before_bytes: int) -> None:
     difference = value_bytes - before_bytes
-    sign = "−" if difference < 0 else "+"
+    sign = "-" if difference < 0 else "+"
     delta = f"{sign}{repnet_search.format_size(abs(difference))}" if difference else None
     st.metric(
         label,
         repnet_search.format_size(value_bytes),
-        delta.replace("−", "-") if delta else None,
+        delta,
         delta_color="inverse",
         width="content",
     )

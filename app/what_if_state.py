@@ -36,8 +36,7 @@ class Editor:
     """The design under edit.
 
     Args:
-        study: the study that it belongs to.
-        given: what the page was opened with; another one is another start.
+        given: what the page was opened with.
         start: the design that it is compared with.
         start_name: what that is.
         values: the design as it stands, valid or not.
@@ -45,7 +44,6 @@ class Editor:
         valid: the last valid one.
     """
 
-    study: str
     given: Design
     start: Design
     start_name: str
@@ -63,12 +61,11 @@ class Problem:
 
 
 def open_editor(view: StudyView, design: Design, *, name: str) -> Editor:
-    """Returns the session's editor; another study or design opens a new one."""
-    editor = st.session_state.get(_KEY)
-    if not isinstance(editor, Editor) or (editor.study, editor.given) != (view.name, design):
-        editor = Editor(view.name, design, design, name, to_values(design))
-        st.session_state[_KEY] = editor
-    return editor
+    """Returns the session's editor of a study's design, as it was left."""
+    editors: dict[tuple[str, Design], Editor] = st.session_state.setdefault(_KEY, {})
+    if (view.name, design) not in editors:
+        editors[view.name, design] = Editor(design, design, name, to_values(design))
+    return editors[view.name, design]
 
 
 def to_values(design: Design) -> Values:
@@ -113,7 +110,7 @@ def add_connector(editor: Editor, blocks: list[int]) -> None:
 def remove_connector(editor: Editor, index: int) -> None:
     """Takes a connector away."""
     values = copy.deepcopy(editor.values)
-    del values["connectors"][index]
+    del values["connectors"][index : index + 1]  # a second click on the last one finds none
     _replace(editor, values)
 
 

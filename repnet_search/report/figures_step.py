@@ -48,7 +48,7 @@ def create_memory_figure(
     figure.update_annotations(x=0, xanchor="left", font={"size": 14})  # the titles of the two parts
     _add_alive(figure, picture)
     placed = picture if plan is None or not plan.regions else _stack_regions(picture, plan)
-    _add_arena(figure, placed)
+    _add_arena(figure, picture, placed, plan)
     if placed is not picture and plan is not None:
         _add_regions(figure, picture, plan)
     add_marks(figure, picture, marked)
@@ -146,11 +146,12 @@ def _add_alive(figure: go.Figure, picture: MemoryPicture) -> None:
     )
 
 
-def _add_arena(figure: go.Figure, picture: MemoryPicture) -> None:
-    """Draws every buffer as a rectangle, in one trace per role."""
-    unit = picture.unit_bytes
+def _add_arena(figure: go.Figure, picture: MemoryPicture, placed: MemoryPicture, plan: MemoryPlan | None) -> None:
+    """Draws every buffer as a rectangle where `placed` has it, in one trace per role."""
+    unit, addresses = picture.unit_bytes, _list_addresses(picture, plan)
     for role in picture.alive:
-        blocks = [block for block in picture.blocks if block.role is role]
+        indices = [index for index, block in enumerate(picture.blocks) if block.role is role]
+        blocks = [placed.blocks[index] for index in indices]
         figure.add_bar(
             x=[(block.first + block.last) / 2 for block in blocks],
             width=[block.last - block.first + 1 for block in blocks],
@@ -158,9 +159,9 @@ def _add_arena(figure: go.Figure, picture: MemoryPicture) -> None:
             y=[block.size_bytes / unit for block in blocks],
             marker={
                 "color": _COLOURS[role],
-                "line": {"color": "white", "width": [0.5 * picture.has_edge(block) for block in blocks]},
+                "line": {"color": "white", "width": [0.5 * placed.has_edge(block) for block in blocks]},
             },
-            hovertext=[_describe_block(picture, block) for block in blocks],
+            hovertext=[_describe_block(picture, picture.blocks[index], addresses[index]) for index in indices],
             hovertemplate="%{hovertext}<extra></extra>",
             name=role.value,
             legendgroup=role.value,
@@ -234,10 +235,17 @@ def _describe_operator(picture: MemoryPicture, op: int) -> str:
     return "<br>".join(lines)
 
 
-def _describe_block(picture: MemoryPicture, block: Block) -> str:
+def _list_addresses(picture: MemoryPicture, plan: MemoryPlan | None) -> list[str]:
+    """Returns where each buffer lies: its offset in the arena, or in its region."""
+    if plan is None or not plan.regions:
+        return [str(block.offset_bytes) for block in picture.blocks]
+    return [f"{spot.offset_bytes} of {plan.regions[spot.region or 0].name}" for spot in plan.buffers]
+
+
+def _describe_block(picture: MemoryPicture, block: Block, address: str) -> str:
     lines = (
         f"<b>{block.name}</b>, {block.role.value}",
-        f"{format_size(block.size_bytes)} ({block.size_bytes} bytes) at {block.offset_bytes}",
+        f"{format_size(block.size_bytes)} ({block.size_bytes} bytes) at {address}",
         f"from {block.first}: {picture.operators[block.first]}",
         f"to {block.last}: {picture.operators[block.last]}",
     )

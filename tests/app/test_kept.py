@@ -18,7 +18,7 @@ def test_it_is_kept_for_one_reading_of_one_study() -> None:
     grown = StudyView("first", make_settings(), (*RECORDS, make_record(9, ram_kib=50, accuracy=0.99)), {}, {})
     assert len(list_points(grown)) == len(points) + 1
     assert list_notable(grown)[0].number == 9
-    st.session_state.clear()
+    st.cache_resource.clear()
 
 
 def test_a_page_shows_what_was_recorded_meanwhile(open_page: OpenPage, record_study: RecordStudy) -> None:

@@ -251,7 +251,7 @@ def test_a_board_that_is_unknown_here_is_said(open_page: OpenPage, record_study:
 
 def test_a_field_of_a_connector_that_is_gone_changes_nothing() -> None:
     design = Design(connectors=(Connector(after_block=13),))
-    editor = Editor("s", design, design, "it", to_values(design))
+    editor = Editor(design, design, "it", to_values(design))
     change(editor, ("connectors", len(design.connectors), "kernel"), 5)
     assert (editor.values, editor.steps) == (to_values(design), [])
     change(editor, ("connectors", 0, "kernel"), 5)
