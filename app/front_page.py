@@ -169,7 +169,7 @@ def _show_recommended(view: StudyView, points: Sequence[figures.FrontPoint]) -> 
     if cheapest is None:
         return
     st.subheader("Recommended")
-    best = max(near, key=lambda point: point.confirmed or 0.0)
+    best = max(near, key=lambda point: (point.confirmed or 0.0, -point.ram_bytes))  # as the winner is chosen
     if cheapest is best:
         why = "the best of the confirmed designs; no cheaper one is within 1 point of it"
     else:

@@ -33,11 +33,10 @@ def show_answer(explained: MemoryExplanation, start: MemoryExplanation | None, t
     with st.container(horizontal=True, gap="medium"):
         _metric("Training memory", memory.ram_bytes, before.ram_bytes)
         room = target.limits.ram_bytes - memory.ram_bytes
-        size = repnet_search.format_size(room if fit.fits else fit.excess_bytes)
         st.metric(
             "Fits",
             "yes" if fit.fits else "no",
-            f"{size} left" if fit.fits else f"{size} too much",
+            f"{repnet_search.format_size(room)} left" if fit.fits else _describe_excess(fit),
             delta_color="off",
             delta_arrow="off",
             width="content",
@@ -177,7 +176,15 @@ def _boards_table(explained: MemoryExplanation) -> pd.DataFrame:
 
 def _answer(explained: MemoryExplanation, limits: DeviceLimits) -> str:
     fit = repnet_search.check_fit(explained, limits)
-    return "yes" if fit.fits else f"{repnet_search.format_size(fit.excess_bytes)} too much"
+    return "yes" if fit.fits else _describe_excess(fit)
+
+
+def _describe_excess(fit: Fit) -> str:
+    """Returns what is too much: of RAM, else of flash, else what the regions of the RAM do not hold."""
+    size = repnet_search.format_size(fit.excess_bytes)
+    if fit.ram_excess_bytes > 0:
+        return f"{size} too much RAM"
+    return f"{size} too much flash" if (fit.flash_excess_bytes or 0) > 0 else f"{size} in no region"
 
 
 def _metric(label: str, value_bytes: int, before_bytes: int) -> None:

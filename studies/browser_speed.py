@@ -2,9 +2,10 @@
 
 python -m studies.browser_speed [--trials 10000] [--repeats 5]     writes browser_speed.md beside this file
 
-Each repeat starts the dashboard and a Chromium anew. A time runs from the click (of the first page: from the address)
-until the app's script has ended and all that it sent is drawn; the first click on a page also loads what draws it. The
-study is made up, see many_trials. Needs a Chromium and playwright (the extra `test`) and an idle machine.
+Each repeat starts the dashboard and a Chromium anew. The dashboard reads the study before it has an address, which is
+timed apart. A time runs from the click (of the first page: from the address) until the app's script has ended and all
+that it sent is drawn; the first click on a page also loads what draws it. The study is made up, see many_trials. Needs
+a Chromium and playwright (the extra `test`) and an idle machine.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from optuna.exceptions import ExperimentalWarning
 from playwright.sync_api import Page, sync_playwright
 
 from repnet_search.spec.files import save_text
+from repnet_search.units import format_number
 from studies.chromium import DRAWN, find_chromium, list_flags, run_dashboard
 from studies.many_trials import STUDY, save_study
 
@@ -61,7 +63,7 @@ def time_session(address: str, *, chromium: str | None) -> Times:
         seen = {"Front"}
         for name in TURNS:
             label = f"{name}, {'again' if name in seen else 'first time'}"
-            times[label] = _time(page, partial(_turn_to, page, name))
+            times.setdefault(label, _time(page, partial(_turn_to, page, name)))
             seen.add(name)
         times["Front: dominated designs off"] = _time(page, page.get_by_text("Other dominated designs").first.click)
         times["Front: the slider, a step"] = _time(page, lambda: page.get_by_role("slider").first.press("ArrowLeft"))
@@ -102,9 +104,11 @@ def measure(repeats: int) -> list[Times]:
     """Returns the times of each repeat over the study in the current folder."""
     sessions = []
     for repeat in range(repeats):
+        begun = time.perf_counter()
         with run_dashboard() as address:
-            sessions.append(time_session(address, chromium=find_chromium()))
-        print(f"repeat {repeat + 1}: first page {next(iter(sessions[-1].values())):.2f} s", flush=True)
+            started = {"from the command to its address": time.perf_counter() - begun}
+            sessions.append(started | time_session(address, chromium=find_chromium()))
+        print(f"repeat {repeat + 1} of {repeats} is measured", flush=True)
     return sessions
 
 
@@ -127,7 +131,7 @@ def main() -> None:
 
 def _report(sessions: list[Times], *, trials: int) -> list[str]:
     lines = [
-        "# The study browser over ten thousand trials",
+        f"# The study browser over {format_number(trials)} trials",
         "",
         f"`python -m studies.browser_speed --trials {trials} --repeats {len(sessions)}`: seconds on the clock,",
         "from the click until all is drawn; each repeat with a dashboard and a Chromium just started.",

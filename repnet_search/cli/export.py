@@ -52,7 +52,8 @@ def export(
     A bundle stands alone: design, weights, a readable model.py that needs torch alone, the memory plan as JSON and as a
     C header, labels, and a card of what it is and how good. It has its name only once its models give the same logits.
 
-    Give the same --data and --weights as to 'run'; of several weights, those of the winner's width are enough.
+    Give the same --data and --weights as to 'run'; of several weights, those of the winner's width are enough. The
+    input range is the study's.
     """
     from repnet_search.cli.next_commands import evaluate_command
     from repnet_search.errors import UsageError

@@ -163,7 +163,8 @@ def _design(resolved: ResolvedDesign, task: Task, facts: CardFacts) -> Iterator[
 def _data(task: Task) -> Iterator[str]:
     source = task.source
     counts = ", ".join(f"{source.count(split)} {split.value}" for split in Split)
-    named = ", ".join(source.classes[:_MANY_LABELS]) + ", …" * (len(source.classes) > _MANY_LABELS)
+    names = [f"`{name}`" for name in source.classes[:_MANY_LABELS]]  # as code, whatever marks are in them
+    named = ", ".join(names) + ", …" * (len(source.classes) > _MANY_LABELS)
     yield "## Data\n"
     yield f"- {source.name}: {counts} images; sha256 of training and validation\n  `{source.sha256()}`."
     yield f"- Classes: {named}."

@@ -45,8 +45,14 @@ def load_task_of(view: StudyView, record: TrialRecord, options: TaskOptions) -> 
         task = load_task(options, backbone)
     except WeightsError as error:
         raise StudyError(f"{with_these}; give them with --weights: {error}") from error
-    if task.weights_of(backbone).sha256 != wanted.sha256:
+    given = task.weights_of(backbone)
+    if given.sha256 != wanted.sha256:
         raise StudyError(f"{with_these}, but these are others; give them with --weights.")
+    if given.input_range.text != wanted.input_range:
+        raise StudyError(
+            f"Design {record.short_id} was trained on images in --input-range={wanted.input_range}, but "
+            f"{given.input_range.text} is given; leave the option out."
+        )
     _check_images(view, task)
     return task
 

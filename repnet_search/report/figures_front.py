@@ -125,7 +125,7 @@ def _add_trained(figure: go.Figure, points: Sequence[FrontPoint], *, unit_bytes:
             _add_markers(figure, confirmed, name, strong, unit_bytes=unit_bytes, hover=_describe_confirmed)
             figure.data[-1].update(error_y=_error_bars(confirmed, colour), legendgroup=role, showlegend=False)
     if faint:
-        _add_confirmed_to_legend(figure)
+        _add_confirmed_to_legend(figure, has_intervals=any(point.interval is not None for point in points))
 
 
 def _style_proxies(symbol: str, *, count: int, faint: bool) -> dict[str, Any]:
@@ -135,11 +135,11 @@ def _style_proxies(symbol: str, *, count: int, faint: bool) -> dict[str, Any]:
     return {"symbol": f"{symbol}-open", "size": 8, "opacity": _FAINT} if faint else {"size": 10}
 
 
-def _add_confirmed_to_legend(figure: go.Figure) -> None:
+def _add_confirmed_to_legend(figure: go.Figure, *, has_intervals: bool) -> None:
     """Says what a large marker with a bar is, whatever its shape."""
     marker = {"symbol": "circle", "size": 12, "color": GREY, "line": {"width": 1, "color": "white"}}
-    bars = {"type": "data", "array": [1], "color": GREY, "thickness": 2, "width": 5}
-    name = "full: confirmed, with 95 % interval"
+    bars = {"type": "data", "array": [1], "color": GREY, "thickness": 2, "width": 5} if has_intervals else None
+    name = "full: confirmed, with 95 % interval" if has_intervals else "full: confirmed"
     figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker, error_y=bars, hoverinfo="skip")
 
 

@@ -35,7 +35,7 @@ ROLE_COLOURS = {
     Role.WEIGHT: "#8C564B",
 }
 """In the order in which they are stacked, from below."""
-BUDGET_COLOUR = "#B00020"
+BUDGET_COLOUR = "#E3173E"
 MOST_TICKS = 28
 """Their names take a web browser longer to draw than all the rest."""
 STATE_NAME = "parameters and their state"

@@ -214,8 +214,13 @@ def _placeholders(view: StudyView) -> Iterable[str]:
     files = [option for option in ("--data", "--weights") if option in words]
     if files:
         yield f"The study keeps names and hashes, not folders: put the path in at {' and '.join(files)}."
+    if "--data" in words:
+        yield "It does not keep whether files that cannot be read were left out: where some were, add --skip-broken."
     if _ROOT in words.values():
-        yield f"{_ROOT} stands for the folder that holds published data sets; --download fetches what is missing."
+        yield (
+            f"{_ROOT} stands for the folder that holds published data sets; --download fetches what is missing. Where "
+            f"{settings.data.name} was a folder of your own, its path stands at --data, without --data-root."
+        )
     if SPACE_FILE in words.values():
         yield f"{SPACE_FILE} is the search space below; it is none of those that come with the package."
     if settings.backbone.traced is not None:

@@ -197,7 +197,8 @@ def importance_section(view: StudyView, importance: StudyImportance | None) -> S
     """Returns what decides accuracy and memory, as far as the study can tell."""
     if importance is None or all(item.accuracy is None for item in importance.fields):
         few = format_count(view.trained_count, "trained design")
-        text = f"{few} are too few to tell which fields of a design decide its accuracy; run the study on for longer."
+        are = "is" if view.trained_count == 1 else "are"
+        text = f"{few} {are} too few to tell which fields of a design decide its accuracy; run the study on for longer."
         return Section("What matters", (Paragraph(text),))
     rows = tuple(
         (

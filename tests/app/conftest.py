@@ -87,10 +87,10 @@ CONFIRMED = (
 """Of the confirmed designs, the one of 140 KiB is within a point of the one of 205 KiB."""
 
 
-def make_settings(*, data: str = "digits", board: str | None = None) -> StudySpec:
+def make_settings(*, data: str = "digits", board: str | None = None, budget_bytes: int = 256 * KIB) -> StudySpec:
     """Returns the settings of a study under a budget, or on a board with its flash and another schedule and metric."""
     return StudySpec(
-        budget_bytes=256 * KIB,
+        budget_bytes=budget_bytes,
         flash_bytes=1024 * KIB if board is not None else None,
         board=board,
         schedule=Schedule.LAYER if board is None else Schedule.STREAMED,
@@ -100,6 +100,17 @@ def make_settings(*, data: str = "digits", board: str | None = None) -> StudySpe
         space=SpaceSpec(module=ModuleChoices(norm=(Norm.GROUP,))),
         training=TrainingSpec(epochs=2, metric=Metric.ACCURACY if board is None else Metric.BALANCED_ACCURACY),
     )
+
+
+def add_record(study: optuna.Study, record: TrialRecord) -> None:
+    """Writes a trial into a study."""
+    attributes = {RECORD_KEY: dump_record(record)}
+    if record.outcome is Outcome.RUNNING:
+        study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=attributes))
+    elif record.validation_accuracy is None:
+        study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
+    else:
+        study.add_trial(create_trial(value=record.validation_accuracy, user_attrs=attributes))
 
 
 @pytest.fixture
@@ -118,18 +129,14 @@ def record_study(storage: str) -> RecordStudy:
         confirmed: Iterable[ConfirmedRun] = (),
         data: str = "digits",
         board: str | None = None,
+        budget_bytes: int = 256 * KIB,
     ) -> str:
         backend = open_storage(storage, create=True)
         study = optuna.create_study(study_name=name, storage=backend, direction="maximize")
-        study.set_user_attr(SETTINGS_KEY, make_settings(data=data, board=board).model_dump(mode="json"))
+        settings = make_settings(data=data, board=board, budget_bytes=budget_bytes)
+        study.set_user_attr(SETTINGS_KEY, settings.model_dump(mode="json"))
         for item in records:
-            attributes = {RECORD_KEY: dump_record(item)}
-            if item.outcome is Outcome.RUNNING:
-                study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=attributes))
-            elif item.validation_accuracy is None:
-                study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attributes))
-            else:
-                study.add_trial(create_trial(value=item.validation_accuracy, user_attrs=attributes))
+            add_record(study, item)
         for run in confirmed:
             study.set_user_attr(run.key, dump_run(run))
         return storage

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.design_neighbours import find_better, find_cheaper
 from app.design_page import PARTS
-from repnet_search import Design, StudyView, design_to_yaml, estimate_memory, format_size, resolve
+from repnet_search import Design, StudyView, design_to_yaml, estimate_memory, format_size, load_study, resolve
 from repnet_search.spec.design import Connector
 from tests.app.conftest import (
     CONFIRMED,
@@ -128,6 +128,9 @@ def test_neighbours_are_cheaper_or_better_and_lead_there(open_page: OpenPage, re
     assert [record.number for record in find_cheaper(view, RECORDS[1])] == [2, 3, 0]
     assert [record.number for record in find_better(view, RECORDS[3])] == [2]
     assert [record.number for record in find_better(view, RECORDS[4])] == [0, 3, 2]
+    confirmed = load_study("again", storage=record_study("again", confirmed=CONFIRMED))
+    assert [record.number for record in find_better(confirmed, RECORDS[3])] == [2]  # both were confirmed
+    assert [record.number for record in find_better(confirmed, RECORDS[1])] == [2]  # 79 % in the search, so 3 is not
     page = _open(open_page, record_study(), 3, part=_NEIGHBOURS)
     page.button(key="better-2").click().run()
     assert not page.exception

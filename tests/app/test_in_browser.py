@@ -29,7 +29,7 @@ def test_a_click_on_a_point_selects_its_design(web: WebPage) -> None:
 
 def test_the_slider_answers_at_once(web: WebPage) -> None:
     web.open(page="front")
-    assert "The next 32 KiB buy" in web.text()
+    assert "next 32 KiB buy" in web.text()
     slider = web.page.get_by_role("slider").first
     slider.press("Home")
     web.wait()

@@ -229,6 +229,7 @@ def test_a_studys_own_device_is_where_it_begins() -> None:
         view = StudyView("first", settings, RECORDS, {}, {})
         target = read_target(study_values(view))
         assert target.schedule is settings.schedule
+        assert target.limits.ram_bytes == settings.limits.ram_bytes  # a board's reserve may be none
         assert not target.problems
         assert (target.board.name if target.board is not None else None) == board
 

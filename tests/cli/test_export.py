@@ -24,6 +24,10 @@ def test_a_bundle_tells_what_it_is_and_how_well_it_was_confirmed(
     cli: Run, workplace: Path, complains: Complains
 ) -> None:
     assert cli(*STUDY, *SHORT).code == 0
+    refused = cli("export", "--study", "mine", "--to", "out", "--input-range=imagenet")
+    assert refused.code == 1
+    assert "was trained on images in --input-range=-1,1, but imagenet is given; leave the option out." in refused.err
+    assert not Path("out").exists()
     done = cli("export", "--study", "mine", "--to", "out")
     assert done.code == 0, done.err
     assert done.out.endswith("is in out; evaluate it with: repnet-search evaluate out\n")

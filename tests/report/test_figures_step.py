@@ -56,6 +56,20 @@ def test_a_marked_place_is_marked_forward_and_backward(explained: MemoryExplanat
         assert places == {"block 13"}
 
 
+def test_pointing_at_a_buffer_says_its_address_in_its_region() -> None:
+    resolved = resolve(Design(resolution=96, connectors=(Connector(after_block=2), Connector(after_block=13))))
+    limits = DeviceLimits.of_board(get_board("stm32h743"), reserve_bytes=32 * KIB)
+    plan = create_plan(resolved, classes=10, limits=limits)
+    picture = create_picture(explain_memory(resolved, classes=10))
+    figure = create_memory_figure(picture, plan=plan)
+    said = {text for trace in figure.select_traces({"type": "bar"}) for text in trace.hovertext}
+    rows = buffer_rows(picture, plan=plan)
+    assert len({row["region"] for row in rows}) > 1
+    for row in rows:
+        place = f"at {row['offset (bytes)']} of {row['region']}<br>from "
+        assert any(text.startswith(f"<b>{row['buffer']}</b>") and place in text for text in said)
+
+
 def test_a_budget_far_above_does_not_flatten_the_picture(explained: MemoryExplanation) -> None:
     peak = create_picture(explained).peak_bytes
     near, far = (create_picture(explained, budget_bytes=size) for size in (peak + KIB, 100 * peak))
