@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 import repnet_search
-from repnet_search import DeviceLimits, MemoryExplanation, StudyView, TrialRecord, figures
+from repnet_search import DeviceLimits, MemoryExplanation, MemoryPlan, StudyView, TrialRecord, figures
 
 from . import tables
 from .parts import show_figure, show_note, show_table
@@ -19,10 +19,8 @@ def show_training_step(view: StudyView, record: TrialRecord) -> None:
     Raises:
         RepnetSearchError: this version does not know the design or the study's board.
     """
-    settings = view.settings
-    explained = explain_record(view, record)
-    plan = create_fitting_plan(explained, settings.limits, classes=settings.data.classes)
-    show_step(explained, key="design", name=record.short_id, budget_bytes=settings.available_bytes, plan=plan)
+    explained, plan = _explain(view, record)
+    show_step(explained, key="design", name=record.short_id, budget_bytes=view.settings.available_bytes, plan=plan)
 
 
 def show_memory(view: StudyView, record: TrialRecord) -> None:
@@ -32,13 +30,18 @@ def show_memory(view: StudyView, record: TrialRecord) -> None:
         RepnetSearchError: this version does not know the design or the study's board.
     """
     settings = view.settings
-    explained = explain_record(view, record)
-    plan = create_fitting_plan(explained, settings.limits, classes=settings.data.classes)
+    explained, plan = _explain(view, record)
     left, right = st.columns(2, gap="large")
     with left:
         _show_terms(view, record)
     with right:
         _show_device(explained, settings.limits, plan, board=settings.board, name=record.short_id)
+
+
+def _explain(view: StudyView, record: TrialRecord) -> tuple[MemoryExplanation, MemoryPlan | None]:
+    """Returns where a design takes its memory, and its placement into the regions of the study's board."""
+    explained = explain_record(view, record)
+    return explained, create_fitting_plan(explained, view.settings.limits, classes=view.settings.data.classes)
 
 
 def _show_terms(view: StudyView, record: TrialRecord) -> None:
@@ -59,7 +62,7 @@ def _show_terms(view: StudyView, record: TrialRecord) -> None:
 def _show_device(
     explained: MemoryExplanation,
     limits: DeviceLimits,
-    plan: repnet_search.MemoryPlan | None,
+    plan: MemoryPlan | None,
     *,
     board: str | None,
     name: str,

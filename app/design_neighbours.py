@@ -14,7 +14,6 @@ from .parts import show_note
 from .tables import format_accuracy
 
 _MOST = 3
-Measure = Callable[[TrialRecord], float]
 
 
 def show_neighbours(view: StudyView, record: TrialRecord) -> None:
@@ -49,11 +48,13 @@ def find_better(view: StudyView, record: TrialRecord) -> list[TrialRecord]:
     training is not compared with a confirmed mean.
     """
     others = [other for other in _trained(view) if other.design_id != record.design_id]
-    if record.design_id in view.confirmed:
-        measure: Measure = lambda item: view.accuracy_of(item) or 0.0  # noqa: E731
+    is_confirmed = record.design_id in view.confirmed
+    if is_confirmed:
         others = [other for other in others if other.design_id in view.confirmed]
-    else:
-        measure = _proxy
+
+    def measure(item: TrialRecord) -> float:
+        return (view.accuracy_of(item) or 0.0) if is_confirmed else _proxy(item)
+
     if record.outcome is Outcome.TRAINED:
         others = [other for other in others if measure(other) > measure(record)]
     return _front(others, measure)[:_MOST]
@@ -67,7 +68,7 @@ def _trained(view: StudyView) -> list[TrialRecord]:
     return [record for record in view.records if record.outcome is Outcome.TRAINED]
 
 
-def _front(records: Sequence[TrialRecord], measure: Measure) -> list[TrialRecord]:
+def _front(records: Sequence[TrialRecord], measure: Callable[[TrialRecord], float]) -> list[TrialRecord]:
     """Returns the records than which none is both cheaper and as accurate, the cheapest first."""
     front: list[TrialRecord] = []
     best = -1.0
