@@ -7,6 +7,7 @@ as Markdown: escaped there, an address would still become a link.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Literal
 
 import pandas as pd
@@ -128,10 +129,14 @@ def show_csv_button(frame: pd.DataFrame, *, file_name: str) -> None:
     """Shows a button that downloads a data frame."""
     st.download_button(
         "Download CSV",
-        frame.to_csv(index=False),
+        partial(_write_csv, frame),
         file_name=file_name,
         mime="text/csv",
         on_click="ignore",
         key=f"csv-{file_name}",
         type="tertiary",
     )
+
+
+def _write_csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False)

@@ -24,6 +24,7 @@ from .parts import show_csv_button, show_figure, show_note
 
 _TIMELINE: Final = "Memory over one training step"
 _DRAWING: Final = "Drawn"
+_NARROW_LEGEND_ROWS: Final = 4
 _DRAWING_HELP: Final = (
     "Frozen blocks stand left, Rep-Net modules right; a box is as wide as the root of its output's bytes. A step runs "
     "down the rows and, behind the loss, up again: point at a row and it is marked in both passes. Click one to mark "
@@ -58,7 +59,14 @@ def show_step(
         _show_drawing, explained, compared, key=key, name=name, budget_bytes=budget_bytes, marked=marked
     )
     show_timeline = partial(
-        _show_timeline, explained, plan, key=key, name=name, budget_bytes=budget_bytes, marked=marked
+        _show_timeline,
+        explained,
+        plan,
+        key=key,
+        name=name,
+        budget_bytes=budget_bytes,
+        marked=marked,
+        legend_rows=_NARROW_LEGEND_ROWS if in_tabs else 1,
     )
     if not in_tabs:
         show_drawing()
@@ -147,10 +155,11 @@ def _show_timeline(
     name: str,
     budget_bytes: int | None,
     marked: str | None,
+    legend_rows: int,
 ) -> None:
     picture = figures.create_picture(explained, budget_bytes=budget_bytes)
     show_note(picture.title)
-    figure = figures.create_memory_figure(picture, plan=plan, marked=marked)
+    figure = figures.create_memory_figure(picture, plan=plan, marked=marked, legend_rows=legend_rows)
     show_figure(
         figure,
         key=f"{key}-timeline",

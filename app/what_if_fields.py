@@ -95,13 +95,18 @@ def show_connector(editor: Editor, index: int, blocks: dict[int, str], problem: 
         after = Field("After block", tuple(own))
         _show_field(editor, (*path, "after_block"), after, inherited=None, labels=own, width=190)
         _show_field(editor, (*path, "exchange"), Field("Exchange", tuple(Exchange)), inherited=None)
-        with st.popover(_describe_module(editor, path), key=f"{key_of(path)}-module"):
-            st.caption("What it does unlike the other modules; an empty field is as in theirs.")
-            with st.container(horizontal=True, gap="small", vertical_alignment="bottom", width=_POPOVER):
-                for name, item in _MODULE_FIELDS.items():
-                    _show_field(editor, (*path, name), item, inherited=editor.values["module"][name], width=112)
+        with st.popover(_describe_module(editor, path), key=f"{key_of(path)}-module", on_change="rerun") as own_module:
+            if own_module.open:
+                _show_own_module(editor, path)
     if problem is not None and problem.path[:2] == path:
         show_problem(problem.sentence)
+
+
+def _show_own_module(editor: Editor, path: Path) -> None:
+    st.caption("What it does unlike the other modules; an empty field is as in theirs.")
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", width=_POPOVER):
+        for name, item in _MODULE_FIELDS.items():
+            _show_field(editor, (*path, name), item, inherited=editor.values["module"][name], width=112)
 
 
 def _describe_module(editor: Editor, path: Path) -> str:

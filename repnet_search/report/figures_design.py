@@ -6,7 +6,7 @@ Drawing, forward and backward pass share their rows, so that pointing at a block
 from __future__ import annotations
 
 from itertools import chain
-from math import sqrt
+from math import ceil, sqrt
 from typing import Final
 
 import plotly.graph_objects as go
@@ -29,11 +29,15 @@ from repnet_search.report.figures_style import (
     VERMILLION,
     YELLOW,
     choose_unit,
+    finish,
 )
 from repnet_search.units import format_number, format_size
 
 ROW_PIXELS: Final = 25
 _FRAME_PIXELS: Final = 190
+_LABEL_PIXELS: Final = 6
+"""Of a letter left of a row, more than its usual width."""
+_LEGEND_COLUMNS: Final = 5
 _BOX_HEIGHT: Final = 0.66
 _WIDEST_BOX, _NARROWEST_BOX = 0.62, 0.12
 _SUM_RADIUS: Final = 0.08
@@ -210,17 +214,12 @@ def _lay_out(figure: go.Figure, drawing: DesignDrawing, heaviest: int, unit: tup
         "zeroline": False,
     }
     figure.update_layout(
-        height=_FRAME_PIXELS + ROW_PIXELS * count,
-        margin={"l": 10, "r": 10, "t": 34, "b": 10},
-        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0, "traceorder": "normal"}
-        | {"entrywidth": 118, "font": {"size": 11}},
+        legend={"entrywidth": 118, "font": {"size": 11}},
         barmode="overlay",
-        dragmode=False,
         hovermode="y unified",
         hoversubplots="axis",
         hoverdistance=ROW_PIXELS // 2,  # the rows above and below are no part of what is pointed at
         spikedistance=ROW_PIXELS // 2,
-        hoverlabel={"align": "left"},
         xaxis={"domain": [0, 0.34], "range": list(_LANES), "showgrid": False, "zeroline": False, "anchor": "y"}
         | {"tickvals": [BACKBONE_LANE, REPNET_LANE], "ticktext": ["frozen", "Rep-Net"], "side": "top"}
         | {"tickangle": 0, "tickfont": {"size": 11}},
@@ -233,7 +232,6 @@ def _lay_out(figure: go.Figure, drawing: DesignDrawing, heaviest: int, unit: tup
             "ticks": "",
             "showgrid": False,
             "zeroline": False,
-            "automargin": True,
             "showspikes": True,
             "spikemode": "across",
             "spikesnap": "hovered data",
@@ -241,6 +239,13 @@ def _lay_out(figure: go.Figure, drawing: DesignDrawing, heaviest: int, unit: tup
             "spikedash": "solid",
             "spikecolor": ORANGE,
         },
+    )
+    finish(
+        figure,
+        height=_FRAME_PIXELS + ROW_PIXELS * count,
+        left=10 + _LABEL_PIXELS * max(len(_label(row)) - len("<b></b>") for row in drawing.rows),
+        bottom=50,
+        legend_rows=ceil(sum(trace.showlegend is not False for trace in figure.data) / _LEGEND_COLUMNS),
     )
     for axis, text in (("x2", "forward ↓"), ("x3", "backward ↑")):
         figure.add_annotation(

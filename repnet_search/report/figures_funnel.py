@@ -73,4 +73,4 @@ def create_funnel_figure(steps: Sequence[FunnelStep]) -> go.Figure:
     if is_wide:
         figure.update_xaxes(range=[-0.1, 1.05 * math.log10(max(counts))], dtick=1)
     figure.update_yaxes(autorange="reversed")
-    return finish(figure, height=90 + 34 * max(3, len(steps)), legend=False)
+    return finish(figure, height=90 + 34 * max(3, len(steps)), left=84, legend=False)

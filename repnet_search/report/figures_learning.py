@@ -29,4 +29,4 @@ def create_losses_figure(curves: Mapping[str, Sequence[float]]) -> go.Figure:
     longest = max((len(losses) for losses in curves.values()), default=0)
     figure.update_xaxes(title="epoch of the search", tickformat="d", dtick=max(1, longest // 8))
     figure.update_yaxes(title="training loss, measured<br>(cross-entropy)", rangemode="tozero")
-    return finish(figure, height=280, legend=len(curves) > 1)
+    return finish(figure, height=280, left=90, legend=len(curves) > 1)

@@ -47,7 +47,7 @@ def create_terms_figure(
     figure.update_layout(barmode="stack", bargap=0.4, uniformtext={"mode": "hide", "minsize": 10})
     figure.update_xaxes(title=f"training memory, estimated ({unit})", rangemode="tozero")
     figure.update_yaxes(autorange="reversed", showticklabels=len(sizes) > 1, type="category")  # ids such as 61238e83
-    return finish(figure, height=180 + 50 * len(sizes))
+    return finish(figure, height=180 + 50 * len(sizes), left=72 if len(sizes) > 1 else 16)
 
 
 def list_block_bytes(explained: MemoryExplanation) -> tuple[tuple[str, int], ...]:

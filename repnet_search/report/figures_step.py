@@ -28,7 +28,7 @@ _GAPS: Final = 10
 
 
 def create_memory_figure(
-    picture: MemoryPicture, *, plan: MemoryPlan | None = None, marked: str | None = None
+    picture: MemoryPicture, *, plan: MemoryPlan | None = None, marked: str | None = None, legend_rows: int = 1
 ) -> go.Figure:
     """Returns the bytes alive over the operators of a step, and below them every buffer over time and address.
 
@@ -36,6 +36,7 @@ def create_memory_figure(
         picture: of the step.
         plan: its placement into the regions of a board, which are then stacked in place of the one arena.
         marked: the place whose operators are marked, such as "block 6".
+        legend_rows: how many rows of names the legend has, where there is less room than usual.
     """
     figure = make_subplots(
         rows=2,
@@ -52,7 +53,7 @@ def create_memory_figure(
     if placed is not picture and plan is not None:
         _add_regions(figure, picture, plan)
     add_marks(figure, picture, marked)
-    _lay_out(figure, picture, placed.arena_bytes)
+    _lay_out(figure, picture, placed.arena_bytes, legend_rows=legend_rows)
     return figure
 
 
@@ -197,9 +198,9 @@ def _add_regions(figure: go.Figure, picture: MemoryPicture, plan: MemoryPlan) ->
     figure.update_yaxes(tickvals=[at for at, _ in ticks], ticktext=[text for _, text in picture.ticks], row=2)
 
 
-def _lay_out(figure: go.Figure, picture: MemoryPicture, address_bytes: int) -> None:
+def _lay_out(figure: go.Figure, picture: MemoryPicture, address_bytes: int, *, legend_rows: int) -> None:
     unit, name = picture.unit_bytes, picture.unit
-    finish(figure, height=HEIGHT_PIXELS)
+    finish(figure, height=HEIGHT_PIXELS, bottom=78, legend_rows=legend_rows)
     figure.update_layout(barmode="overlay", bargap=0)
     figure.update_xaxes(
         range=[-0.5, len(picture.operators) - 0.5],

@@ -32,6 +32,7 @@ SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 PATTERNS: Final = ("", "/", ".", "x", "-", "\\")
 
 _MIB_FROM: Final = 4 * MIB
+_LEGEND_ROW_PIXELS: Final = 19
 
 
 def choose_unit(largest_bytes: float) -> tuple[int, str]:
@@ -43,12 +44,27 @@ def choose_unit(largest_bytes: float) -> tuple[int, str]:
     return (MIB, "MiB") if largest_bytes >= _MIB_FROM else (KIB, "KiB")
 
 
-def finish(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:
-    """Returns the figure with the margins, the legend below it and no dragging, as all have them."""
+def finish(
+    figure: go.Figure, *, height: int, left: int = 72, bottom: int = 66, legend: bool = True, legend_rows: int = 1
+) -> go.Figure:
+    """Returns the figure with its margins, the legend below it and no dragging, as all have them.
+
+    Plotly makes a margin wider where labels or legend do not fit, but lays everything out a second time then: half of
+    what a plot takes to appear. So margins begin with what usually fits.
+
+    Args:
+        figure: what is drawn.
+        height: of all of it, in pixels.
+        left: the width of what stands left of the plot, in pixels.
+        bottom: the height of the labels and the title below the plot, in pixels.
+        legend: whether there is one.
+        legend_rows: how many rows of names it has where there is usual room.
+    """
     place = {"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0, "traceorder": "normal"}
+    legend_pixels = 10 + _LEGEND_ROW_PIXELS * legend_rows if legend else 0
     figure.update_layout(
         height=height,
-        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        margin={"l": left, "r": 16, "t": 34, "b": bottom + legend_pixels},
         legend=place,
         showlegend=legend,
         dragmode=False,
