@@ -129,14 +129,10 @@ def show_csv_button(frame: pd.DataFrame, *, file_name: str) -> None:
     """Shows a button that downloads a data frame."""
     st.download_button(
         "Download CSV",
-        partial(_write_csv, frame),
+        partial(frame.to_csv, index=False),
         file_name=file_name,
         mime="text/csv",
         on_click="ignore",
         key=f"csv-{file_name}",
         type="tertiary",
     )
-
-
-def _write_csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False)

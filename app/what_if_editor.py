@@ -11,28 +11,50 @@ import repnet_search
 from repnet_search import Design, RepnetSearchError, StudyView
 
 from .kept import list_notable
-from .parts import show_note
+from .parts import keep_value, show_note
 from .tables import format_accuracy
 from .what_if_device import show_problem
-from .what_if_fields import INPUT_FIELDS, RECIPE_FIELDS, show_connector, show_fields, show_module_fields
-from .what_if_state import Editor, Problem, add_connector, remove_connector, start_from, undo, use_design
+from .what_if_fields import (
+    INPUT_FIELDS,
+    RECIPE_FIELDS,
+    show_connector,
+    show_fields,
+    show_module_fields,
+)
+from .what_if_state import Editor, Path, Problem, add_connector, start_from, undo, use_design
 
 _START: Final = "what-if-start"
+_PART: Final = "what-if-part"
+_PARTS: Final = ("Connectors", "Modules", "Backbone and input", "Recipe")
+_CONNECTORS, _MODULES, _INPUT, _RECIPE = _PARTS
 _LAST_LAYER, _PAPER = "last layer alone", "paper preset"
 
 
 def show_editor(view: StudyView, editor: Editor, problem: Problem | None) -> None:
-    """Shows what can be changed; a field's problem stands next to it, one without a field on top."""
+    """Shows what can be changed, part by part; a problem stands next to its field, on top where that is shut."""
     _show_start(view, editor)
-    if problem is not None and not problem.path:
+    take = keep_value(_PART, _CONNECTORS)
+    opened = st.session_state[_PART]
+    if problem is not None and _find_part(problem.path) != opened:
         show_problem(problem.sentence)
-    st.markdown("**Backbone and input**")
-    show_fields(editor, INPUT_FIELDS, problem)
-    st.markdown("**Recipe**")
-    show_fields(editor, RECIPE_FIELDS, problem)
-    st.markdown("**Module** of every connector that says nothing else")
-    show_module_fields(editor, problem)
-    _show_connectors(editor, problem)
+    tabs = st.tabs(_PARTS, key=_PART, on_change=take)
+    with tabs[_PARTS.index(opened)]:
+        if opened == _CONNECTORS:
+            _show_connectors(editor, problem)
+        elif opened == _MODULES:
+            st.caption("Of every connector that says nothing else.")
+            show_module_fields(editor, problem)
+        else:
+            show_fields(editor, INPUT_FIELDS if opened == _INPUT else RECIPE_FIELDS, problem)
+
+
+def _find_part(path: Path) -> str | None:
+    """Returns the part that has a field, None where there is no field."""
+    if path in INPUT_FIELDS:
+        return _INPUT
+    if path in RECIPE_FIELDS:
+        return _RECIPE
+    return {"connectors": _CONNECTORS, "module": _MODULES}.get(str(path[0])) if path else None
 
 
 def _show_start(view: StudyView, editor: Editor) -> None:
@@ -77,19 +99,10 @@ def _take_start(editor: Editor, starts: dict[str, Design]) -> None:
 def _show_connectors(editor: Editor, problem: Problem | None) -> None:
     blocks = list_blocks(editor)
     connectors = editor.values["connectors"]
-    st.markdown("**Connectors**")
     if not connectors:
         show_note("None: the last layer alone is trained.")
-    for index, connector in enumerate(connectors):
+    for index in range(len(connectors)):
         with st.container(border=True, key=f"connector-{index}"):
-            with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-                st.markdown(f"**m{index + 1}** after block {connector['after_block']}")
-                st.button(
-                    "Remove",
-                    key=f"remove-{index}",
-                    on_click=partial(remove_connector, editor, index),
-                    type="tertiary",
-                )
             show_connector(editor, index, blocks, problem)
     st.button("Add a connector", key="add-connector", on_click=partial(add_connector, editor, list(blocks)))
 

@@ -11,7 +11,7 @@ import repnet_search
 from repnet_search import Exchange, ModuleInput, Norm, Optimizer
 
 from .what_if_device import show_problem
-from .what_if_state import Editor, Path, Problem, change, get_value
+from .what_if_state import Editor, Path, Problem, change, get_value, remove_connector
 
 _WIDTH: Final = 148
 _POPOVER: Final = 380
@@ -90,14 +90,18 @@ def show_connector(editor: Editor, index: int, blocks: dict[int, str], problem: 
         problem: of the design, shown here where it is about this connector.
     """
     path: Path = ("connectors", index)
-    own = blocks | {get_value(editor.values, (*path, "after_block")): "no block of this backbone"} | blocks
+    block, module = get_value(editor.values, (*path, "after_block")), _describe_module(editor, path)
+    st.markdown(f"**m{index + 1}** after block {block}{module and f': {module}'}")
+    own = blocks | {block: "no block of this backbone"} | blocks
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         after = Field("After block", tuple(own))
         _show_field(editor, (*path, "after_block"), after, inherited=None, labels=own, width=190)
         _show_field(editor, (*path, "exchange"), Field("Exchange", tuple(Exchange)), inherited=None)
-        with st.popover(_describe_module(editor, path), key=f"{key_of(path)}-module", on_change="rerun") as own_module:
-            if own_module.open:
+        # One name for good: a new one would shut it.
+        with st.popover("Module", key=f"{key_of(path)}-module", on_change="rerun") as popover:
+            if popover.open:
                 _show_own_module(editor, path)
+        st.button("Remove", key=f"remove-{index}", on_click=remove_connector, args=(editor, index), type="tertiary")
     if problem is not None and problem.path[:2] == path:
         show_problem(problem.sentence)
 
@@ -110,10 +114,9 @@ def _show_own_module(editor: Editor, path: Path) -> None:
 
 
 def _describe_module(editor: Editor, path: Path) -> str:
-    """Returns the fields in which a connector's module differs from the others, in words."""
+    """Returns the fields in which a connector's module differs from the others, in words; "" where there are none."""
     values = {item.label: get_value(editor.values, (*path, name)) for name, item in _MODULE_FIELDS.items()}
-    own = [f"{label.lower()} {_text(value)}" for label, value in values.items() if value is not None]
-    return f"Module: {', '.join(own)}" if own else "Module: as all"
+    return ", ".join(f"{label.lower()} {_text(value)}" for label, value in values.items() if value is not None)
 
 
 def key_of(path: Path) -> str:

@@ -22,8 +22,7 @@ _STICKY: Final = """<style>
 div:has(> .st-key-what-if-top) { position: sticky; top: 0; z-index: 90; }
 .st-key-what-if-top {
     padding: 0.5rem 0;
-    background: color-mix(in srgb, Canvas 94%, transparent);
-    backdrop-filter: blur(8px);
+    background: Canvas;
 }
 </style>"""
 """The answer stays in sight while fields below it are changed; Canvas is white or dark, as the theme is."""

@@ -68,6 +68,7 @@ def time_session(address: str, *, chromium: str | None) -> Times:
         times["Front: dominated designs off"] = _time(page, page.get_by_text("Other dominated designs").first.click)
         times["Front: the slider, a step"] = _time(page, lambda: page.get_by_role("slider").first.press("ArrowLeft"))
         _time(page, partial(_turn_to, page, "What if"))
+        times["What if: the part of the input"] = _time(page, page.get_by_role("tab", name="Backbone and input").click)
         side = page.get_by_label("Image side (px)")
         side.fill("56")
         times["What if: another image side"] = _time(page, lambda: side.press("Enter"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -157,6 +158,16 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> OpenPage:
         return page.run()
 
     return open_it
+
+
+def open_part(page: AppTest, field: str) -> None:
+    """Opens the part of the editor of What if that has a field, and the module of a connector if it is in there."""
+    part = {"connectors": "Connectors", "module": "Modules", "recipe": "Recipe"}.get(field.split("-")[0])
+    page.session_state["what-if-part-kept"] = part or "Backbone and input"
+    own = re.match(r"connectors-\d+", field)
+    if own is not None:
+        page.session_state[f"what-if-{own[0]}-module"] = True
+    page.run()
 
 
 def texts(page: AppTest) -> list[str]:

@@ -51,11 +51,13 @@ def test_classes_are_measured_on_demand(web: WebPage) -> None:
 
 def test_an_edited_design_is_downloaded_as_a_file_that_loads(web: WebPage, tmp_path: Path) -> None:
     web.open(page="what-if")
+    web.turn_part("Backbone and input")
     field = web.page.get_by_label("Image side (px)")
     field.fill("56")
     field.press("Enter")
     web.wait()
     web.page.get_by_text("Undo (1)").wait_for()
+    web.turn_part("Connectors")
     web.click("Add a connector")
     web.page.get_by_text("Undo (2)").wait_for()
     with web.page.expect_download() as download:
@@ -73,22 +75,26 @@ def test_an_edited_design_is_downloaded_as_a_file_that_loads(web: WebPage, tmp_p
 def test_the_own_module_of_a_connector_is_edited_behind_its_button(web: WebPage) -> None:
     web.open(page="what-if")
     web.click("Add a connector")
-    web.click("Module: as all")
+    web.page.get_by_role("button", name="Module").first.click()
+    web.wait()
     field = web.page.locator('[data-testid="stPopoverBody"]').get_by_role("spinbutton", name="Depth")
     field.fill("2")
     field.press("Enter")
     web.wait()
-    web.page.get_by_role("button", name="Module: depth 2").wait_for()
+    web.page.get_by_text(": depth 2").wait_for()
     assert field.input_value() == "2"  # it stays open
     web.shot("what-if-module")
 
 
 def test_a_wrong_value_is_one_sentence(web: WebPage) -> None:
     web.open(page="what-if")
+    web.turn_part("Modules")
     field = web.page.get_by_label("Kernel").first
     field.fill("4")
     field.press("Enter")
     web.wait()
+    web.page.get_by_text("module.kernel must be an odd number, but got 4.").wait_for()
+    web.turn_part("Recipe")
     web.page.get_by_text("module.kernel must be an odd number, but got 4.").wait_for()
     assert "Traceback" not in web.text()
 

@@ -21,6 +21,7 @@ from tests.app.conftest import (
     make_record,
     make_settings,
     metrics,
+    open_part,
     texts,
 )
 
@@ -33,6 +34,7 @@ def _add(storage: str, *, number: int, ram_kib: int, accuracy: float) -> None:
 def test_a_better_design_does_not_take_the_edited_ones_place(open_page: OpenPage, record_study: RecordStudy) -> None:
     storage = record_study()
     page = open_page(storage, page="what-if", study="first")
+    open_part(page, "resolution")
     page.number_input(key="what-if-resolution").set_value(64).run()
     _add(storage, number=6, ram_kib=90, accuracy=0.99)
     page.run()
@@ -46,6 +48,7 @@ def test_a_better_design_does_not_take_the_edited_ones_place(open_page: OpenPage
 
 def test_every_design_has_an_edit_of_its_own(open_page: OpenPage, record_study: RecordStudy) -> None:
     page = open_page(record_study(), page="what-if", study="first", design="2")
+    open_part(page, "resolution")
     page.number_input(key="what-if-resolution").set_value(64).run()
     page.query_params["design"] = "3"
     page.run()

@@ -25,7 +25,7 @@ from repnet_search import (
     resolve,
     validate_spec,
 )
-from tests.app.conftest import RECORDS, OpenPage, RecordStudy, figure, make_settings, metrics, texts, traces
+from tests.app.conftest import RECORDS, OpenPage, RecordStudy, figure, make_settings, metrics, open_part, texts, traces
 
 KIB = 1024
 
@@ -50,6 +50,7 @@ def _ram(design: Design, *, schedule: Schedule = Schedule.LAYER) -> str:
 
 
 def _set(page: AppTest, kind: str, name: str, value: Any) -> AppTest:
+    open_part(page, name)
     getattr(page, kind)(key=f"what-if-{name}").set_value(value)
     page.run()
     assert not page.exception
