@@ -6,6 +6,7 @@ loaded.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -27,4 +28,5 @@ def serve(script: str, arguments: Sequence[str]) -> None:
     if find_file(name) is not None:  # what a database server has is read again every few seconds
         with suppress(Exception):  # whatever it is, the page says it
             show_browser(name)
+    gc.freeze()  # what was read stays: the garbage collector need not look at it, a quarter of a second for many trials
     run_streamlit(["run", script, *given], prog_name="streamlit")

@@ -145,22 +145,22 @@ def _find_nearest(
 
 def show_elsewhere(explained: MemoryExplanation, target: Target, *, classes: int) -> None:
     """Shows what the design takes with every schedule, and which boards can train it, with the time of a step."""
-    left, right = st.columns([2, 3], gap="large")
-    by_schedule = {
-        schedule: repnet_search.explain_memory(explained.resolved, classes=classes, schedule=schedule)
-        for schedule in Schedule
-    }
-    with left:
-        st.subheader("With every schedule")
-        rows = [
-            (schedule.value, tables.to_kib(other.estimate.ram_bytes), _answer(other, target.limits))
-            for schedule, other in by_schedule.items()
-        ]
-        show_table(pd.DataFrame(rows, columns=["schedule", tables.MEMORY, "fits"]))
-    with right:
-        st.subheader("On every board")
-        show_table(_boards_table(explained))
-        show_note("Less 32 KiB of reserve; the time of a step is an order of magnitude, by MACs alone.")
+    schedules, boards = st.tabs(("With every schedule", "On every board"), key="what-if-elsewhere", on_change="rerun")
+    if schedules.open:
+        with schedules:
+            show_table(_schedules_table(explained, target, classes=classes))
+    if boards.open:
+        with boards:
+            show_table(_boards_table(explained))
+            show_note("Less 32 KiB of reserve; the time of a step is an order of magnitude, by MACs alone.")
+
+
+def _schedules_table(explained: MemoryExplanation, target: Target, *, classes: int) -> pd.DataFrame:
+    rows = []
+    for schedule in Schedule:
+        other = repnet_search.explain_memory(explained.resolved, classes=classes, schedule=schedule)
+        rows.append((schedule.value, tables.to_kib(other.estimate.ram_bytes), _answer(other, target.limits)))
+    return pd.DataFrame(rows, columns=["schedule", tables.MEMORY, "fits"])
 
 
 def _boards_table(explained: MemoryExplanation) -> pd.DataFrame:

@@ -30,6 +30,8 @@ def dashboard(*, storage: str | None, port: int) -> None:
         "server.fileWatcherType": "none",
         "client.toolbarMode": "minimal",
         "browser.gatherUsageStats": "false",
+        # Python collects garbage by itself; after every click it would look at every trial of every study.
+        "runner.postScriptGC": "false",
         # Streamlit's red is too near that of a budget's line; for each theme, or the dark one would be gone.
         "theme.light.primaryColor": "#0072B2",
         "theme.dark.primaryColor": "#56B4E9",

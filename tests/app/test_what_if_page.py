@@ -169,6 +169,24 @@ def test_a_board_and_a_schedule_are_what_it_is_fitted_into(page: AppTest) -> Non
     assert "--schedule streamed" in page.code[0].value
 
 
+def test_schedules_and_boards_are_parts_of_which_one_is_worked_out(page: AppTest) -> None:
+    def columns() -> set[str]:
+        return {name for frame in page.dataframe for name in frame.value.columns}
+
+    assert "schedule" in columns()
+    assert "board" not in columns()
+    page.session_state["what-if-elsewhere"] = "On every board"
+    page.run()
+    assert "board" in columns()
+    assert "schedule" not in columns()
+
+
+def test_a_problem_of_a_part_that_is_shut_is_said(page: AppTest) -> None:
+    _set(page, "number_input", "recipe-lr", 0.0)
+    open_part(page, "connectors")
+    assert len([text for text in texts(page) if text.startswith("recipe.lr must be greater than 0")]) == 1
+
+
 def test_a_budget_that_is_no_size_is_said(page: AppTest) -> None:
     _set(page, "text_input", "device-budget", "12 potatoes")
     assert any(text.startswith("budget: A size is a number with one of") for text in texts(page))
