@@ -126,7 +126,7 @@ def keep_value(key: str, default: Any) -> Callable[[], None]:
 
 
 def show_csv_button(frame: pd.DataFrame, *, file_name: str) -> None:
-    """Shows a button that downloads a data frame."""
+    """Shows a button that downloads a data frame, written once it is clicked."""
     st.download_button(
         "Download CSV",
         partial(frame.to_csv, index=False),

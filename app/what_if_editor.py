@@ -14,13 +14,7 @@ from .kept import list_notable
 from .parts import keep_value, show_note
 from .tables import format_accuracy
 from .what_if_device import show_problem
-from .what_if_fields import (
-    INPUT_FIELDS,
-    RECIPE_FIELDS,
-    show_connector,
-    show_fields,
-    show_module_fields,
-)
+from .what_if_fields import INPUT_FIELDS, RECIPE_FIELDS, show_connector, show_fields, show_module_fields
 from .what_if_state import Editor, Path, Problem, add_connector, start_from, undo, use_design
 
 _START: Final = "what-if-start"

@@ -10,6 +10,7 @@ import streamlit as st
 import repnet_search
 from repnet_search import Exchange, ModuleInput, Norm, Optimizer
 
+from .parts import show_note
 from .what_if_device import show_problem
 from .what_if_state import Editor, Path, Problem, change, get_value, remove_connector
 
@@ -91,7 +92,7 @@ def show_connector(editor: Editor, index: int, blocks: dict[int, str], problem: 
     """
     path: Path = ("connectors", index)
     block, module = get_value(editor.values, (*path, "after_block")), _describe_module(editor, path)
-    st.markdown(f"**m{index + 1}** after block {block}{module and f': {module}'}")
+    show_note(f"m{index + 1} after block {block}{module and f': {module}'}")  # groups may be any text that was typed
     own = blocks | {block: "no block of this backbone"} | blocks
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         after = Field("After block", tuple(own))
