@@ -7,26 +7,42 @@ loaded.
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
-from streamlit.web.cli import main as run_streamlit
+import uvicorn
+from streamlit import App
 
 from .pages import show_browser
 from .storage import find_file
 
+HOST: Final = "127.0.0.1"
+_PATIENCE_SECONDS: Final = 2
+"""At the end, for those who look at a page."""
 
-def serve(script: str, arguments: Sequence[str]) -> None:
+
+def serve(app: App, *, port: int, storage: str | None) -> None:
     """Serves the browser until it is stopped.
 
+    `streamlit run` would do so too, but over a socket for which the kernel holds back the end of each small answer, for
+    40 ms; a first page is made of a hundred of them.
+
     Args:
-        script: the file that Streamlit runs for every view.
-        arguments: Streamlit's options and, behind `--`, the storage (none: the journal in ./repnet-studies).
+        app: the browser.
+        port: where, at 127.0.0.1.
+        storage: what holds the studies (None: the journal in ./repnet-studies).
     """
-    given = list(arguments)
-    name = given[given.index("--") + 1] if "--" in given else None
-    if find_file(name) is not None:  # what a database server has is read again every few seconds
+    if find_file(storage) is not None:  # what a database server has is read again every few seconds
         with suppress(Exception):  # whatever it is, the page says it
-            show_browser(name)
+            show_browser(storage)
     gc.freeze()  # what was read stays: the garbage collector need not look at it, a quarter of a second for many trials
-    run_streamlit(["run", script, *given], prog_name="streamlit")
+    print(f"The study browser is at http://{HOST}:{port}; Ctrl-C ends it.", flush=True)
+    uvicorn.run(
+        app,
+        host=HOST,
+        port=port,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,  # nothing is far away
+        log_level="warning",
+        timeout_graceful_shutdown=_PATIENCE_SECONDS,
+    )

@@ -23,21 +23,7 @@ def dashboard(*, storage: str | None, port: int) -> None:
     if not _is_free(port):
         raise RepnetSearchError(f"Port {port} of 127.0.0.1 cannot be used, perhaps by another dashboard; use --port.")
     page = bundled_folder("app") / "browser.py"
-    options = {
-        "server.headless": "true",
-        "server.address": "127.0.0.1",
-        "server.port": str(port),
-        "server.fileWatcherType": "none",
-        "client.toolbarMode": "minimal",
-        "browser.gatherUsageStats": "false",
-        # Python collects garbage by itself; after every click it would look at every trial of every study.
-        "runner.postScriptGC": "false",
-        # Streamlit's red is too near that of a budget's line; for each theme, or the dark one would be gone.
-        "theme.light.primaryColor": "#0072B2",
-        "theme.dark.primaryColor": "#56B4E9",
-    }
-    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    os.execv(sys.executable, [sys.executable, str(page), *flags, *(["--", storage] if storage else [])])
+    os.execv(sys.executable, [sys.executable, str(page), str(port), *([storage] if storage else [])])
 
 
 def _is_free(port: int) -> bool:

@@ -151,7 +151,7 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> OpenPage:
     st.cache_resource.clear()
 
     def open_it(storage: str | None, **place: str) -> AppTest:
-        monkeypatch.setattr(sys, "argv", [str(BROWSER), *([storage] if storage is not None else [])])
+        monkeypatch.setattr(sys, "argv", [str(BROWSER), "8501", *([storage] if storage is not None else [])])
         page = AppTest.from_file(BROWSER, default_timeout=30)
         for name, value in place.items():
             page.query_params[name] = value

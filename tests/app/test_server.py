@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit import App
 
 from app import server
+from tests.app.conftest import BROWSER
+
+PORT = 8502
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Returns what is shown and run, in this order."""
+    """Returns what is shown and where it is served, in this order."""
     done: list[Any] = []
     monkeypatch.setattr(server, "show_browser", lambda name: done.append(name))
-    monkeypatch.setattr(server, "run_streamlit", lambda arguments, prog_name: done.append(arguments))
+    monkeypatch.setattr(server.uvicorn, "run", lambda app, host, port, **_: done.append((host, port)))
     return done
 
 
 @pytest.mark.parametrize(
-    ("arguments", "shown"),
-    [
-        (["--server.port", "1"], [None]),
-        (["--server.port", "1", "--", "a.log"], ["a.log"]),
-        (["--", "sqlite:///a.db"], ["sqlite:///a.db"]),
-        (["--", "postgresql://host/a"], []),
-    ],
+    ("storage", "shown"),
+    [(None, [None]), ("a.log", ["a.log"]), ("sqlite:///a.db", ["sqlite:///a.db"]), ("postgresql://host/a", [])],
 )
-def test_a_file_is_shown_before_there_is_an_address(calls: list[Any], arguments: list[str], shown: list[str]) -> None:
-    server.serve("browser.py", arguments)
-    assert calls == [*shown, ["run", "browser.py", *arguments]]
+def test_a_file_is_shown_before_there_is_an_address(calls: list[Any], storage: str | None, shown: list[str]) -> None:
+    server.serve(App(BROWSER), port=PORT, storage=storage)
+    assert calls == [*shown, ("127.0.0.1", PORT)]
 
 
 def test_a_storage_that_cannot_be_shown_is_the_pages_to_say(
@@ -40,5 +41,18 @@ def test_a_storage_that_cannot_be_shown_is_the_pages_to_say(
         raise RuntimeError(f"{name} is damaged.")
 
     monkeypatch.setattr(server, "show_browser", fail)
-    server.serve("browser.py", ["--", str(tmp_path / "a.log")])
-    assert calls == [["run", "browser.py", "--", str(tmp_path / "a.log")]]
+    server.serve(App(BROWSER), port=PORT, storage=str(tmp_path / "a.log"))
+    assert calls == [("127.0.0.1", PORT)]
+
+
+def test_the_settings_beside_the_browser_count(tmp_path: Path) -> None:
+    (tmp_path / ".streamlit").mkdir()
+    (tmp_path / ".streamlit" / "config.toml").write_text('[server]\nfileWatcherType = "poll"\naddress = "0.0.0.0"\n')
+    code = f"""
+from streamlit import App, config
+App({str(BROWSER)!r})
+names = ("server.fileWatcherType", "server.address", "browser.gatherUsageStats", "runner.postScriptGC")
+print([config.get_option(name) for name in names])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['none', '127.0.0.1', False, False]"
