@@ -22,10 +22,10 @@ _STICKY: Final = """<style>
 div:has(> .st-key-what-if-top) { position: sticky; top: 0; z-index: 90; }
 .st-key-what-if-top {
     padding: 0.5rem 0;
-    background: Canvas;
+    background: light-dark(#FFFFFF, #171614);
 }
 </style>"""
-"""The answer stays in sight while fields below it are changed; Canvas is white or dark, as the theme is."""
+"""The answer stays in sight while fields below it are changed, on the page's background, of .streamlit/config.toml."""
 
 
 @st.fragment
