@@ -32,11 +32,13 @@ def show_compare(view: StudyView) -> None:
 
 
 def _find_compared(view: StudyView) -> list[TrialRecord]:
-    """Returns the designs of the URL; where it names none, the best, the cheapest as good, and the baselines."""
+    """Returns the designs of the URL; where it says nothing, the best, the cheapest as good, and the baselines."""
     wanted = read_place().compared
-    if wanted:
-        found = [find_record(view, design) for design in wanted]
-        return list({record.number: record for record in found if record is not None}.values())
+    if wanted is not None:
+        found = {design: find_record(view, design) for design in wanted}
+        for design in (design for design, record in found.items() if record is None):
+            show_note(f"This study has no design {design!r}.")
+        return list({record.number: record for record in found.values() if record is not None}.values())
     points = [point for point in list_points(view) if point.proxy is not None]
     ranked = sorted(
         (point for point in points if point.is_winner or point.is_recommended or point.role != "searched"),

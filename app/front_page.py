@@ -200,7 +200,7 @@ def _show_selected(view: StudyView) -> None:
 
 
 def _show_ways(record: TrialRecord) -> None:
-    compared = read_place().compared
+    compared = read_place().compared or ()
     with st.container(horizontal=True):
         for page, label in ((Page.DESIGN, "Open design"), (Page.WHAT_IF, "What if")):
             st.button(label, on_click=go_to, kwargs={"page": page, "design": record.short_id}, key=f"way-{page.value}")

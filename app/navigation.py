@@ -13,6 +13,8 @@ import streamlit as st
 from repnet_search import Outcome, StudyView, TrialRecord
 
 MOST_COMPARED: Final = 4
+_NO_DESIGNS: Final = "none"
+"""What the URL says of a comparison that was cleared."""
 
 
 class Page(StrEnum):
@@ -34,19 +36,20 @@ class Page(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the URL says: a page, names as they stand there, known or not."""
+    """What the URL says: a page, names as they stand there, known or not; None is what it does not say."""
 
     page: Page | None
     study: str | None
     design: str | None
-    compared: tuple[str, ...]
+    compared: tuple[str, ...] | None
     part: str | None
 
 
 def read_place() -> Place:
     """Returns where the URL leads; a page that there is not is none."""
     wanted, given = st.query_params, st.query_params.get("page")
-    compared = tuple(part for part in wanted.get("compare", "").split(",") if part)[:MOST_COMPARED]
+    named = tuple(part for part in wanted.get("compare", "").split(",") if part not in ("", _NO_DESIGNS))
+    compared = named[:MOST_COMPARED] if "compare" in wanted else None
     page = Page(given) if given in {page.value for page in Page} else None
     return Place(page, wanted.get("study"), wanted.get("design"), compared, wanted.get("part"))
 
@@ -65,11 +68,12 @@ def go_to(
     """
     place = read_place()
     is_other = study is not None and study != place.study
+    chosen = compared if compared is not None or is_other else place.compared
     values = {
         "page": page or place.page,
         "study": study or place.study,
         "design": design or (None if is_other else place.design),
-        "compare": ",".join(compared if compared is not None else () if is_other else place.compared),
+        "compare": ",".join(chosen) or _NO_DESIGNS if chosen is not None else None,
         "part": part or (place.part if page in (None, place.page) else None),
     }
     st.query_params.from_dict({name: str(value) for name, value in values.items() if value})

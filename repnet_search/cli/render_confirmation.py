@@ -10,9 +10,11 @@ from repnet_search.report.wording import (
     describe_connectors,
     describe_gap,
     describe_recipe,
+    describe_widest_behind,
     format_percent,
     format_runs,
 )
+from repnet_search.results.confirmation import NEAR_BEST
 from repnet_search.results.record import TrialRecord
 from repnet_search.results.statistics import INTERVAL_SEEDS
 from repnet_search.search.finish import SearchResult
@@ -75,7 +77,11 @@ def conclusions(result: SearchResult) -> Iterator[str]:
     if result.last_layer is not None and result.winner.design_id == result.last_layer.design_id:
         yield "No Rep-Net beats the last layer alone here: train that."
     elif result.widest is not None and result.widest in result.near:
-        yield "The widest design that fits is as good: a search was not needed here."
+        tested = result.view.test_gain(result.winner, result.widest)
+        if tested is not None and tested > NEAR_BEST:
+            yield describe_widest_behind(tested)
+        else:
+            yield "The widest design that fits is as good: a search was not needed here."
 
 
 def _confirmed(result: SearchResult) -> list[TrialRecord]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,14 +11,13 @@ from repnet_search.memory import AccountFigure, MemoryEstimate, compare_accounts
 from repnet_search.memory.accounts import Account
 from repnet_search.models.weights import EMBEDDED_NAME
 from repnet_search.results.confirmation import Confirmation
-from repnet_search.results.statistics import INTERVAL_SEEDS, mean_and_interval
+from repnet_search.results.statistics import INTERVAL_SEEDS, mean_and_interval, share_interval
 from repnet_search.spec.resolve import ResolvedDesign
 from repnet_search.spec.target import DeviceLimits
 from repnet_search.spec.training import Metric, TrainingSpec
 from repnet_search.training.task import Task
 from repnet_search.units import format_count, format_number, format_size
 
-_NORMAL_95 = 1.96
 _MANY_LABELS = 20
 _PAPER_MB = 1_000_000
 
@@ -184,7 +182,7 @@ def _accuracy(task: Task, facts: CardFacts) -> Iterator[str]:
         images = task.source.count(split) if split is not None else 0
         interval = "–"
         if images and name == split:  # of a balanced accuracy there is no such simple one
-            low, high = accuracy_interval(accuracy, images=images)
+            low, high = share_interval(accuracy, count=images)
             interval = f"{100 * low:.1f} to {100 * high:.1f} %"
         yield f"| {name} | {images or '–'} | {100 * accuracy:.1f} % | {interval} |"
     confirmation, adapted = facts.provenance.confirmation, facts.provenance.adapted
@@ -290,18 +288,3 @@ def _saturation(saturation: Sequence[tuple[int, float]]) -> Iterator[str]:
     if worst is not None:
         share = f"{100 * worst[1]:.2f} %"
         yield f"- The search saw at most {share} of b clamped behind a connector, that after block {worst[0]}."
-
-
-def accuracy_interval(accuracy: float, *, images: int) -> tuple[float, float]:
-    """Returns Wilson's 95 % interval of a share that was measured on so many images [Wilson1927].
-
-    [Wilson1927] E. B. Wilson, Probable Inference, the Law of Succession, and Statistical Inference, JASA 22 (1927).
-
-    >>> low, high = accuracy_interval(0.9, images=400)
-    >>> round(low, 4), round(high, 4)
-    (0.8667, 0.9257)
-    """
-    square = _NORMAL_95**2
-    centre = (accuracy + square / (2 * images)) / (1 + square / images)
-    half = _NORMAL_95 * math.sqrt(accuracy * (1 - accuracy) / images + square / (4 * images**2)) / (1 + square / images)
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -9,6 +9,7 @@ from repnet_search.report.study_answers import find_compared, list_answers
 from repnet_search.report.study_gain import format_points, measure_gain
 from repnet_search.report.study_parts import Items, Paragraph, Section, Table
 from repnet_search.report.study_sections import describe_account
+from repnet_search.report.wording import describe_widest_behind
 from repnet_search.results.confirmation import NEAR_BEST
 from repnet_search.results.record import Origin, TrialRecord
 from repnet_search.results.study import StudyView
@@ -55,8 +56,8 @@ def _advise_last_layer(view: StudyView, winner: TrialRecord, last_layer: TrialRe
             f"Use the last layer alone until more seeds say otherwise: {saving}, and these numbers do not show that "
             f"the {points} between them are more than chance."
         )
-    tests = [view.tested.get(record.design_id) for record in (winner, last_layer)]
-    if tests[0] is not None and tests[1] is not None and tests[1] >= tests[0]:
+    tested = view.test_gain(winner, last_layer)
+    if tested is not None and tested <= 0:
         yield "On the test images, which nothing was chosen by, the last layer alone is as good as the winner."
 
 
@@ -78,7 +79,10 @@ def _advise_widest(view: StudyView, winner: TrialRecord, widest: TrialRecord) ->
     gain = measure_gain(view, winner, widest)
     if gain.difference > NEAR_BEST or not widest.design.connectors:
         return
-    if gain.seeds:
+    tested = view.test_gain(winner, widest)
+    if tested is not None and tested > NEAR_BEST:
+        yield describe_widest_behind(tested)
+    elif gain.seeds:
         yield "The widest design that fits is as good within a point: a search was not needed here."
     else:
         yield "In the search the widest design that fits came within a point: perhaps a search was not needed here."

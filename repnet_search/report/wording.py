@@ -39,6 +39,14 @@ def format_runs(accuracies: Sequence[float]) -> str:
     return f"{100 * mean:.1f} ± {100 * (half or 0.0):.1f} %"
 
 
+def describe_widest_behind(tested: float) -> str:
+    """Returns that the widest fitting design is as good on validation, and by how much worse, in 0..1, on the tests."""
+    return (
+        "On validation the widest design that fits comes within a point of the winner; on the test images it is "
+        f"{100 * tested:.1f} points behind."
+    )
+
+
 def describe_gap(points: float) -> str:
     """Returns by how many points the winner is better on the images that chose it, in a sentence.
 

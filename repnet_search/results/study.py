@@ -71,6 +71,11 @@ class StudyView:
         confirmation = self.confirmed.get(record.design_id)
         return confirmation.validation[0] if confirmation is not None else record.validation_accuracy
 
+    def test_gain(self, record: TrialRecord, other: TrialRecord) -> float | None:
+        """Returns how much better a design is than another on the test images, in 0..1; None where one saw none."""
+        accuracy, of_other = (self.tested.get(item.design_id) for item in (record, other))
+        return accuracy - of_other if accuracy is not None and of_other is not None else None
+
     def to_frame(self) -> pd.DataFrame:
         """Returns a row per trial: how it ended, its memory in bytes, its accuracies in 0..1, its design's fields."""
         return create_frame(self.records, confirmed=self.confirmed, tested=self.tested)

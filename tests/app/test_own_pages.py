@@ -187,6 +187,24 @@ def test_compare_begins_with_the_best_and_the_baselines(open_page: OpenPage, rec
     assert "Choose two designs at least." in texts(page)
 
 
+def test_a_comparison_can_be_cleared(open_page: OpenPage, record_study: RecordStudy) -> None:
+    page = open_page(record_study(), page="compare")
+    page.multiselect[0].set_value([]).run()
+    assert page.multiselect[0].value == []
+    assert "Choose two designs at least." in texts(page)
+    page.button_group(key="page").set_value("front").run()
+    _click(page, "Add to Compare")
+    assert page.query_params["compare"] == "00000002"
+
+
+def test_a_link_to_compare_says_which_of_its_designs_there_are_not(
+    open_page: OpenPage, record_study: RecordStudy
+) -> None:
+    page = open_page(record_study(), page="compare", compare="00000002,nothere,00000003")
+    assert "This study has no design 'nothere'." in texts(page)
+    assert page.multiselect[0].value == [2, 3]
+
+
 def test_what_matters_shows_the_funnel_and_why_trainings_failed(open_page: OpenPage, record_study: RecordStudy) -> None:
     page = open_page(record_study(confirmed=CONFIRMED), page="what-matters")
     assert not page.exception

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from repnet_search.cli.limit_options import DeviceChoice
+from repnet_search.cli.render_confirmation import conclusions
 from repnet_search.cli.run import run
 from repnet_search.cli.space_options import load_chosen_space
 from repnet_search.errors import StudyError
@@ -18,6 +20,7 @@ from repnet_search.report.study_report import create_report
 from repnet_search.results.record import Origin
 from repnet_search.results.session import Session
 from repnet_search.results.study import StudyView
+from repnet_search.search.finish import SearchResult
 from repnet_search.search.importance import FieldImportance, StudyImportance
 from repnet_search.spec.bundled import load_space
 from repnet_search.spec.design import Design
@@ -114,6 +117,21 @@ def test_a_search_that_was_not_needed_and_small_budgets_are_told() -> None:
     assert "a search was not needed here" in advice
     assert "Below 140.0 KiB the best of what was trained is the last layer alone, and below 64.0 KiB none" in advice
     assert "Not on the strength of this report alone" in say(make_view(), "When not to use")
+
+
+def test_a_search_is_not_called_needless_where_the_test_images_say_otherwise() -> None:
+    view = make_view(confirmed=CLEAR | {WIDEST: (0.9, 0.9, 0.9)})
+    tested = {BEST.design_id: 0.90, WIDEST.design_id: 0.87}
+    advice = say(replace(view, tested=tested), "When not to use")
+    assert "on the test images it is 3.0 points behind." in advice
+    assert "not needed" not in advice
+    assert "not needed" in say(replace(view, tested=tested | {WIDEST.design_id: 0.895}), "When not to use")
+    said = [
+        " ".join(conclusions(SearchResult(replace(view, tested=both), BEST, None, WIDEST, [WIDEST, BEST])))
+        for both in (tested, {})
+    ]
+    assert ["3.0 points behind" in text for text in said] == [True, False]
+    assert ["not needed" in text for text in said] == [False, True]
 
 
 def test_the_confirmation_names_intervals_seeds_and_the_cheapest_of_the_best() -> None:
