@@ -36,8 +36,9 @@ def _find_compared(view: StudyView) -> list[TrialRecord]:
     wanted = read_place().compared
     if wanted is not None:
         found = {design: find_record(view, design) for design in wanted}
-        for design in (design for design, record in found.items() if record is None):
-            show_note(f"This study has no design {design!r}.")
+        for design, record in found.items():
+            if record is None:
+                show_note(f"This study has no design {design!r}.")
         return list({record.number: record for record in found.values() if record is not None}.values())
     points = [point for point in list_points(view) if point.proxy is not None]
     ranked = sorted(

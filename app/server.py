@@ -10,13 +10,14 @@ import gc
 from contextlib import suppress
 from typing import Final
 
+import click
 import uvicorn
 from streamlit import App
 
 from .pages import show_browser
 from .storage import find_file
 
-HOST: Final = "127.0.0.1"
+_HOST: Final = "127.0.0.1"
 _PATIENCE_SECONDS: Final = 2
 """At the end, for those who look at a page."""
 
@@ -36,10 +37,10 @@ def serve(app: App, *, port: int, storage: str | None) -> None:
         with suppress(Exception):  # whatever it is, the page says it
             show_browser(storage)
     gc.freeze()  # what was read stays: the garbage collector need not look at it, a quarter of a second for many trials
-    print(f"The study browser is at http://{HOST}:{port}; Ctrl-C ends it.", flush=True)
+    click.echo(f"The study browser is at http://{_HOST}:{port}; Ctrl-C ends it.")
     uvicorn.run(
         app,
-        host=HOST,
+        host=_HOST,
         port=port,
         ws="websockets-sansio",
         ws_per_message_deflate=False,  # nothing is far away

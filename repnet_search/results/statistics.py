@@ -9,6 +9,7 @@ from collections.abc import Sequence
 _T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 """Student's t at 95 %, two-sided, for 1, 2, … degrees of freedom."""
 _NORMAL_95 = 1.96
+"""The same for endlessly many, the normal distribution."""
 
 INTERVAL_SEEDS = 3
 """Of fewer seeds no interval is shown: t of one degree of freedom is 12.7, an interval that says nothing."""
@@ -20,7 +21,7 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
         return statistics.mean(values), None
     freedom = len(values) - 1
     # Beyond the list by its first-order expansion, which is within 0.002 of the exact value there.
-    t = _T_95[freedom - 1] if freedom <= len(_T_95) else 1.96 + 2.42 / freedom
+    t = _T_95[freedom - 1] if freedom <= len(_T_95) else _NORMAL_95 + 2.42 / freedom
     return statistics.mean(values), t * statistics.stdev(values) / math.sqrt(len(values))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from streamlit import App
@@ -56,3 +58,15 @@ print([config.get_option(name) for name in names])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['none', '127.0.0.1', False, False]"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("origin", [None, "http://other.example"])
+def test_no_other_site_may_listen(app_url: str, origin: str | None) -> None:
+    place = urlsplit(app_url)
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Origin": origin or app_url}
+    headers |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "c3R1ZHkgYnJvd3Nlci4uLg=="}
+    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
+    connection.request("GET", "/_stcore/stream", headers=headers)
+    assert connection.getresponse().status == (101 if origin is None else 403)
+    connection.close()
